@@ -1,0 +1,1 @@
+"""evsim: language models as stand-ins for surveyed populations. One room, one stage."""

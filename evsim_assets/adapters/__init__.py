@@ -1,0 +1,1 @@
+"""Prompts → LoRA and QLoRA adapters, each with its losses and its learning curve."""

@@ -1,0 +1,1 @@
+"""Models that are no language models: SVR, CatBoost and random answers."""

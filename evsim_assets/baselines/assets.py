@@ -1,0 +1,87 @@
+"""Dagster assets of the baselines: fits per algorithm, their curves, and the chosen ones.
+
+Belongs here: reading inputs, calling the stage, attaching metadata. Not here: any computation.
+"""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from evsim_assets.automation import cheap, refreshed
+from evsim_assets.baselines.curves import baseline_curves as curves_of
+from evsim_assets.baselines.curves import chosen_on_validation
+from evsim_assets.baselines.fits import fit_grid
+from evsim_assets.prompts.render import is_wide, sampled_participants
+from evsim_assets.specs.study import StudySpec
+from evsim_assets.specs.survey import SurveySpec
+from evsim_resources.lake import DIMENSION
+from evsim_resources.outputs import OWNERS, markdown, refusing, spec_hash, table_output
+from evsim_resources.progress import reporter
+
+VERSION = "1"
+
+
+def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
+    """`[<study>, baseline_fits]`, `baseline_curves` and `chosen_baselines`."""
+    algorithms = dg.StaticPartitionsDefinition(list(study.baselines.algorithms))
+    common: dict[str, Any] = {"group_name": study.name, "owners": OWNERS}
+    meaning = spec_hash(
+        study.baselines, study.seed, study.sample, answer_scales(survey, study),
+        survey.model_dump(include={"demographics", "questions"}),
+    )
+    said = " SIMULATED humans." if survey.simulated else ""
+    fits_key = [study.name, "baseline_fits"]
+
+    @dg.asset(
+        key=fits_key, partitions_def=algorithms, metadata={DIMENSION: "algorithm"}, **common,
+        code_version=f"{VERSION}.{meaning}", kinds={"scikitlearn", "parquet"},
+        automation_condition=refreshed(),
+        ins={
+            "responses": dg.AssetIn(key=[survey.name, "responses"]),
+            "splits": dg.AssetIn(key=[survey.name, "splits"]),
+        },
+        description=f"SVR, CatBoost or random for every question and setting (Tables 9 and 10).{said}",
+    )
+    def baseline_fits(
+        context: dg.AssetExecutionContext, responses: pd.DataFrame, splits: pd.DataFrame
+    ) -> dg.Output[pd.DataFrame]:
+        algorithm = context.partition_key
+        people = refusing(sampled_participants, splits, study.sample)
+        rows = responses.merge(people[["participant", "split"]], on="participant")
+        tables = [
+            fit_grid(
+                algorithm, getattr(study.baselines, algorithm, None), rows,
+                demographics=survey.demographics, scales={q.id: q.scale for q in survey.questions},
+                seed=study.seed, answers=answers, max_train_rows=study.baselines.max_train_rows,
+                on_progress=reporter(context.log),
+            )
+            for answers in answer_scales(survey, study)
+        ]
+        table = pd.concat(tables, ignore_index=True)
+        return table_output(table, settings=int(table["setting"].nunique()), seconds=float(table["seconds"].sum()))
+
+    @dg.asset(
+        key=[study.name, "baseline_curves"], code_version=VERSION, kinds={"parquet"}, **common,
+        ins={"fits": dg.AssetIn(key=fits_key)}, automation_condition=cheap(),
+        description=f"A (KL, RMSE) point a setting, and the Pareto front of each algorithm (Figure 11).{said}",
+    )
+    def baseline_curves(fits: pd.DataFrame) -> dg.Output[pd.DataFrame]:
+        return table_output(curves_of(fits))
+
+    @dg.asset(
+        key=[study.name, "chosen_baselines"], code_version=VERSION, kinds={"parquet"}, **common,
+        ins={"fits": dg.AssetIn(key=fits_key)}, automation_condition=cheap(),
+        description=f"The setting of each algorithm that is best on validation, with its test figures.{said}",
+    )
+    def chosen_baselines(fits: pd.DataFrame) -> dg.Output[pd.DataFrame]:
+        table = chosen_on_validation(fits)
+        return table_output(table, chosen=markdown(table))
+
+    return [baseline_fits, baseline_curves, chosen_baselines]
+
+
+def answer_scales(survey: SurveySpec, study: StudySpec) -> list[Any]:
+    """The survey's own scale, and 0–9 where some adapter answers on it and some question is wider."""
+    digits = any(spec.answers == "digit" for spec in study.adapter_specs)
+    return ["native", *(["digit"] if digits and any(is_wide(q.scale) for q in survey.questions) else [])]

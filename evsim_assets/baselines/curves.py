@@ -1,0 +1,61 @@
+"""What a grid of baselines can reach: its Pareto front, and the setting one would have chosen.
+
+Belongs here: reading a table of fits. Not here: fitting (`fits.py`), drawing (`reports/`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+CURVE = ["algorithm", "question", "answers"]
+CURVE_COLUMNS = [*CURVE, "setting", "kl", "rmse", "w1", "on_front"]
+CHOSEN_COLUMNS = [
+    *CURVE, "chosen_by", "setting", "validation_kl", "validation_rmse", "kl", "rmse", "w1",
+]
+
+
+def baseline_curves(fits: pd.DataFrame) -> pd.DataFrame:
+    """Test points of every setting, CURVE_COLUMNS; `on_front` marks the Pareto front over (kl, rmse)."""
+    points = fits[(fits["split"] == "test") & fits["kl"].notna()].reset_index(drop=True)
+    points["on_front"] = False
+    for _, part in points.groupby(CURVE, sort=False):
+        points.loc[part.index, "on_front"] = pareto_front(part[["kl", "rmse"]].to_numpy(dtype=float))
+    return points[CURVE_COLUMNS]
+
+
+def pareto_front(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which of the points (n, 2) no other point beats: as low in both, and lower in one. Shape (n,)."""
+    no_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)  # (other, point)
+    better = (points[:, None, :] < points[None, :, :]).any(axis=2)
+    return np.asarray(~(no_worse & better).any(axis=0))
+
+
+def chosen_on_validation(fits: pd.DataFrame) -> pd.DataFrame:
+    """Per algorithm, question and scale, the setting best on validation, with its test figures.
+
+    CHOSEN_COLUMNS, two rows a curve: `chosen_by` is `rmse` or `kl`. Never chosen on test, so that a
+    model is not held against a setting picked for the very answers it is scored on. Ties go to the
+    first setting of the grid.
+    """
+    parts = []
+    wide = fits.pivot(index=[*CURVE, "setting"], columns="split", values=["kl", "rmse", "w1"])
+    order = fits.drop_duplicates([*CURVE, "setting"]).set_index([*CURVE, "setting"]).index
+    wide = wide.reindex(order)
+    for measure in ("rmse", "kl"):
+        seen = wide[wide[(measure, "validation")].notna() & wide[(measure, "test")].notna()]
+        for _, part in seen.groupby(level=CURVE, sort=False):
+            best = int(part[(measure, "validation")].astype(float).to_numpy().argmin())
+            parts.append(_chosen_row(part.iloc[[best]], measure))
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=CHOSEN_COLUMNS)
+    return table[CHOSEN_COLUMNS]
+
+
+def _chosen_row(row: pd.DataFrame, measure: str) -> pd.DataFrame:
+    flat = pd.DataFrame({
+        "chosen_by": measure,
+        **{f"validation_{m}": row[(m, "validation")].astype(float) for m in ("kl", "rmse")},
+        **{m: row[(m, "test")].astype(float) for m in ("kl", "rmse", "w1")},
+    })
+    return flat.reset_index()

@@ -1,0 +1,81 @@
+"""Assembles surveys and studies into one Dagster code location, and does nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from evsim_assets.adapters.assets import adapter_assets, adapters_partitions, changed_adapters
+from evsim_assets.automation import refresh_schedule, study_sensor, wave_sensor
+from evsim_assets.baselines.assets import baseline_assets
+from evsim_assets.metrics.assets import metric_assets
+from evsim_assets.prompts.assets import prompt_assets
+from evsim_assets.reports.assets import report_assets
+from evsim_assets.simulation.assets import simulation_assets
+from evsim_assets.specs.project import Project, find_project
+from evsim_assets.surveys.assets import changed_waves, survey_assets
+from evsim_resources.compute import Compute
+from evsim_resources.lake import Lake, TableIOManager
+from evsim_resources.models import ModelHub
+from evsim_resources.warehouse import Warehouse
+
+# Data versions of outputs are a beta of Dagster's; its version is pinned, and tests cover what is used.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+
+
+def build_definitions(
+    project: Project | None = None, *, studies: Sequence[str] | None = None,
+    resource_overrides: Mapping[str, Any] | None = None,
+) -> dg.Definitions:
+    """The assets, checks, sensors, schedules and resources of a project.
+
+    Args:
+        project: the one found from the current folder upwards, unless given.
+        studies: only these studies and their surveys; all of both, unless given.
+        resource_overrides: resources in place of the project's own, by name.
+
+    Raises:
+        BadInput: a survey or a study is wrong; names file, line, field, value and remedy.
+    """
+    project = project or find_project()
+    chosen = [project.study(name) for name in (project.study_names if studies is None else studies)]
+    names = project.survey_names if studies is None else sorted({study.survey for study in chosen})
+    surveys = {name: project.survey(name) for name in names}
+    assets: list[Any] = []
+    sensors, schedules = [], []
+    for survey in surveys.values():
+        assets += survey_assets(survey)
+        sensors.append(wave_sensor(survey, changed_waves))
+    for study in chosen:
+        survey = surveys[study.survey]
+        assets += prompt_assets(survey, study)
+        assets += adapter_assets(survey, study)
+        assets += simulation_assets(study)
+        assets += metric_assets(survey, study)
+        assets += baseline_assets(survey, study)
+        assets += report_assets(survey, study)
+        sensors.append(study_sensor(study, changed_adapters))
+        schedules.append(refresh_schedule(study, adapters_partitions(study)))
+    sensors.append(
+        dg.AutomationConditionSensorDefinition(
+            "automation", target=dg.AssetSelection.all(), minimum_interval_seconds=30,
+            default_status=dg.DefaultSensorStatus.RUNNING,
+        )
+    )
+    return dg.Definitions(
+        assets=assets, sensors=sensors, schedules=schedules,
+        resources=project_resources(project) | dict(resource_overrides or {}),
+    )
+
+
+def project_resources(project: Project) -> dict[str, Any]:
+    """Everything assets are given, on this machine."""
+    lake = Lake(root=project.lake)
+    return {
+        "lake": lake, "io_manager": TableIOManager(lake=lake), "hub": ModelHub(root=str(project.root)),
+        "compute": Compute(), "warehouse": Warehouse(lake=lake),
+    }

@@ -1,0 +1,113 @@
+"""One row an adapter, temperature and question, with what each number is to be held against.
+
+Belongs here: joining measures with floors, null models and baselines. Not here: computing any of
+them, drawing them (`reports/`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+SHOWN = {  # column of the scoreboard: (point answer, measure)
+    "kl": ("none", "kl"), "w1": ("none", "w1"), "sd_ratio": ("none", "sd_ratio"),
+    "rmse": ("sample", "rmse"), "rmse_mean": ("mean", "rmse"), "spearman": ("sample", "spearman"),
+    "success_rate": ("none", "success_rate"), "n_failed": ("sample", "n_failed"),
+}
+GAP_MEASURES = ("w1", "kl")
+PLACE = ["question", "answers"]
+
+
+def scoreboard(
+    metrics: pd.DataFrame, floors: pd.DataFrame, nulls: pd.DataFrame, chosen_baselines: pd.DataFrame
+) -> pd.DataFrame:
+    """A tidy wide table: adapter factors, temperature, question, then
+
+    - the columns of SHOWN, `n` (test prompts) and `reason` (why something is missing, if it is);
+    - `floor_kl`, `floor_w1`, `uniform_kl`, `uniform_w1`, `uniform_rmse`;
+    - `gap_closed_w1`, `gap_closed_kl`: (base − model)/(base − floor) with the uniform null as base;
+      `…_pretrained`: with the same model untrained, at the same temperature and answer scale;
+      null where that model is not in the study, or does not lie above the floor;
+    - `best_baseline_kl`, `best_baseline_rmse`: test figures of the algorithm and setting that are
+      best by that measure on validation; `best_baseline_kl_by`, `…_rmse_by` name the algorithm.
+
+    Args:
+        metrics: the adapters' metrics, concatenated.
+        floors: of `noise_floor`. nulls: of `score_nulls`.
+        chosen_baselines: of `baselines.curves.chosen_on_validation`.
+    """
+    board = _wide(metrics)
+    for measure in GAP_MEASURES:
+        board = board.merge(_floor_of(floors, measure), on=PLACE, how="left")
+    for column, point in (("kl", "none"), ("w1", "none"), ("rmse", "sample")):
+        board = board.merge(_uniform_of(nulls, column, point), on=PLACE, how="left")
+    board = _with_untrained(board)
+    for measure in GAP_MEASURES:
+        floor = board[f"floor_{measure}"]
+        board[f"gap_closed_{measure}"] = _gap(board[f"uniform_{measure}"], board[measure], floor)
+        board[f"gap_closed_{measure}_pretrained"] = _gap(board[f"untrained_{measure}"], board[measure], floor)
+    board = board.drop(columns=[f"untrained_{m}" for m in GAP_MEASURES])
+    for measure in ("kl", "rmse"):
+        board = board.merge(_best_baseline(chosen_baselines, measure), on=PLACE, how="left")
+    return board
+
+
+def gap_closed(base: float, model: float, floor: float) -> float:
+    """(base − model)/(base − floor): 0 is as far off as the base, 1 as close as humans to humans.
+
+    NaN where the base does not lie above the floor: then there is no gap to close.
+    """
+    return (base - model) / (base - floor) if base > floor else float("nan")
+
+
+def _wide(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Measures as columns, in the order in which adapters, temperatures and questions come."""
+    before = metrics.columns.get_loc("point_answer")
+    keys = list(metrics.columns[:before])  # factors, temperature, question
+    place = ["adapter", "temperature", "question"]
+    board = metrics[keys].drop_duplicates(place).reset_index(drop=True)
+    for column, (point, measure) in SHOWN.items():
+        picked = metrics[(metrics["point_answer"] == point) & (metrics["measure"] == measure)]
+        picked = picked[[*place, "value", "n", "reason"]].rename(columns={"value": column})
+        if column == "success_rate":
+            board = board.merge(picked.drop(columns="reason"), on=place, how="left")
+        elif column == "kl":
+            board = board.merge(picked.drop(columns="n"), on=place, how="left")
+        else:
+            board = board.merge(picked[[*place, column]], on=place, how="left")
+    return board
+
+
+def _floor_of(floors: pd.DataFrame, measure: str) -> pd.DataFrame:
+    rows = floors[floors["measure"] == measure]
+    return rows[[*PLACE, "floor"]].rename(columns={"floor": f"floor_{measure}"})
+
+
+def _uniform_of(nulls: pd.DataFrame, measure: str, point: str) -> pd.DataFrame:
+    rows = nulls[
+        (nulls["null"] == "uniform") & (nulls["measure"] == measure) & (nulls["point_answer"] == point)
+    ]
+    return rows[[*PLACE, "value"]].rename(columns={"value": f"uniform_{measure}"})
+
+
+def _with_untrained(board: pd.DataFrame) -> pd.DataFrame:
+    """Adds `untrained_<measure>`: that of the same model before any training."""
+    same = ["model", "answers", "temperature", "question"]
+    untrained = board[board["method"] == "pretrained"][[*same, *GAP_MEASURES]]
+    untrained = untrained.rename(columns={m: f"untrained_{m}" for m in GAP_MEASURES})
+    return board.merge(untrained, on=same, how="left")
+
+
+def _gap(base: pd.Series, model: pd.Series, floor: pd.Series) -> list[float]:
+    return [gap_closed(*three) for three in zip(base, model, floor, strict=True)]
+
+
+def _best_baseline(chosen: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Per question and scale, the algorithm that is best on validation, with its test figure."""
+    columns = {measure: f"best_baseline_{measure}", "algorithm": f"best_baseline_{measure}_by"}
+    rows = chosen[chosen["chosen_by"] == measure]
+    if not len(rows):
+        return pd.DataFrame({**{c: pd.Series(dtype=object) for c in PLACE},
+                             **{c: pd.Series(dtype=object) for c in columns.values()}})
+    best = rows.loc[rows.groupby(PLACE)[f"validation_{measure}"].idxmin()]
+    return best[[*PLACE, *columns]].rename(columns=columns).replace({np.nan: None})

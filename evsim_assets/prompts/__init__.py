@@ -1,0 +1,1 @@
+"""From answers to chat prompts, and from chat prompts to tokens."""

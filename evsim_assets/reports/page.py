@@ -1,0 +1,100 @@
+"""The page analysts open: one HTML file with everything in it.
+
+Belongs here: the page's order, its words, escaping. Not here: figures' and tables' content.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+Rows = list[list[str]]
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem;color:#1b1b1b}
+.simulated{background:#fff3cd;border:1px solid #d9b100;padding:.7rem 1rem;font-weight:600}
+table{border-collapse:collapse;font-size:13px;margin:.6rem 0}
+th,td{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:right;white-space:nowrap}
+th:first-child,td:first-child{text-align:left}th{position:sticky;top:0;background:#f4f4f4}
+.wide{overflow:auto;max-height:40rem}img{max-width:100%}
+figure{margin:1.2rem 0}figcaption{color:#555;font-size:13px}
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: its heading, what it shows, and PNG bytes."""
+
+    heading: str
+    caption: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: its heading, what it shows, and rows of cells, the header first."""
+
+    heading: str
+    caption: str
+    rows: Rows
+
+
+def render_page(
+    title: str,
+    survey: str,
+    source: str,
+    *,
+    simulated: bool,
+    note: str = "",
+    pictures: Sequence[Picture] = (),
+    tables: Sequence[Table] = (),
+    remarks: Sequence[str] = (),
+) -> str:
+    """The whole page as HTML that needs no other file and no network. Every text is escaped.
+
+    Args:
+        title: the study's. survey, source: the survey's title and where its data are from.
+        simulated: whether its answers are a stand-in; then the page says so before any number.
+        note: the study's own words. remarks: what is missing and why, one sentence each.
+    """
+    parts = [f"<h1>{escape(title)}</h1>", f"<p>Survey: {escape(survey)} ({escape(source)})</p>"]
+    if simulated:
+        parts.append(
+            '<p class="simulated">SIMULATED: the human answers of this survey are a generated stand-in.'
+            " No number on this page says anything about real people.</p>"
+        )
+    if note:
+        parts.append(f"<p>{escape(note)}</p>")
+    parts += [_picture(picture) for picture in pictures]
+    parts += [_table(table) for table in tables]
+    if remarks:
+        listed = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
+        parts.append(f"<h2>What is missing, and why</h2><ul>{listed}</ul>")
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def _picture(picture: Picture) -> str:
+    data = base64.b64encode(picture.png).decode("ascii")
+    return (
+        f"<h2>{escape(picture.heading)}</h2><figure>"
+        f'<img alt="{escape(picture.heading)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+def _table(table: Table) -> str:
+    header, *rows = table.rows
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f"<h2>{escape(table.heading)}</h2><p>{escape(table.caption)}</p>"
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )

@@ -1,0 +1,99 @@
+"""The scoreboard as text: rows of cells that a terminal or a page can lay out.
+
+Belongs here: which columns people see, and how numbers are written. Not here: escaping, markup,
+colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from evsim_assets.specs.study import temperature_key
+
+NOTHING = "—"
+
+
+def two_digits(value: float) -> str:
+    """`37.91`."""
+    return f"{value:.2f}"
+
+
+def three_digits(value: float) -> str:
+    """`0.063`."""
+    return f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """`48 %`; 99.96 % is not written as 100 %."""
+    text = f"{100 * value:.0f} %"
+    return text if text != "100 %" or value >= 1 else f"{100 * value:.1f} %"
+
+
+SCOREBOARD_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "kl": ("KL", three_digits), "floor_kl": ("KL floor", three_digits),
+    "w1": ("W1", two_digits), "floor_w1": ("W1 floor", two_digits),
+    "gap_closed_w1": ("W1 gap closed", percent),
+    "gap_closed_w1_pretrained": ("… from pretrained", percent),
+    "rmse": ("RMSE", two_digits), "rmse_mean": ("RMSE of mean", two_digits),
+    "success_rate": ("success", percent),
+    "best_baseline_kl": ("best baseline KL", three_digits),
+    "best_baseline_rmse": ("best baseline RMSE", two_digits),
+}
+
+
+def scoreboard_rows(board: pd.DataFrame) -> list[list[str]]:
+    """A header, then one row an adapter, temperature and question; "—" where there is no value."""
+    header = ["adapter", "T", "question", *(name for name, _ in SCOREBOARD_COLUMNS.values())]
+    rows = [header]
+    for record in board.to_dict("records"):
+        cells = [str(record["adapter"]), temperature_key(record["temperature"]), str(record["question"])]
+        for column, (_, write) in SCOREBOARD_COLUMNS.items():
+            value = record[column]
+            cells.append(NOTHING if pd.isna(value) else write(float(value)))
+        rows.append(cells)
+    return rows
+
+
+def scoreboard_notes(board: pd.DataFrame) -> list[str]:
+    """Why values of the scoreboard are missing, one sentence an adapter, question and reason."""
+    missing = board[board["reason"].notna()]
+    notes = []
+    for (adapter, question, reason), part in missing.groupby(["adapter", "question", "reason"], sort=False):
+        temperatures = ", ".join(temperature_key(t) for t in part["temperature"])
+        notes.append(f"{adapter}, {question}: {reason} (T = {temperatures})")
+    return notes
+
+
+def floor_rows(floors: pd.DataFrame) -> list[list[str]]:
+    """A header, then one row a question, scale and measure that has a floor."""
+    rows = [["question", "answers", "measure", "floor", "95 % of resamples", "participants", "resamples"]]
+    for r in floors[floors["floor"].notna()].to_dict("records"):
+        rows.append([
+            str(r["question"]), str(r["answers"]), str(r["measure"]), three_digits(r["floor"]),
+            f"{three_digits(r['floor_low'])} – {three_digits(r['floor_high'])}", str(r["n"]),
+            str(r["resamples"]),
+        ])
+    return rows
+
+
+def null_rows(nulls: pd.DataFrame) -> list[list[str]]:
+    """A header, then one row a null model, question and scale."""
+    shown = [("none", "kl"), ("none", "w1"), ("mean", "rmse"), ("sample", "rmse")]
+    rows = [["null model", "question", "answers", "KL", "W1", "RMSE of mean", "RMSE of a draw"]]
+    for place, part in nulls.groupby(["null", "question", "answers"], sort=False):
+        values = part.set_index(["point_answer", "measure"])["value"]
+        rows.append([*map(str, place), *(three_digits(float(values[key])) for key in shown)])
+    return rows
+
+
+def baseline_rows(chosen: pd.DataFrame) -> list[list[str]]:
+    """A header, then one row a baseline chosen on validation, with its test figures."""
+    rows = [["baseline", "question", "answers", "chosen by", "KL", "RMSE", "W1", "setting"]]
+    for r in chosen.to_dict("records"):
+        rows.append([
+            str(r["algorithm"]), str(r["question"]), str(r["answers"]), f"validation {r['chosen_by']}",
+            three_digits(r["kl"]), two_digits(r["rmse"]), two_digits(r["w1"]), str(r["setting"]),
+        ])
+    return rows

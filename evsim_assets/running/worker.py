@@ -1,0 +1,98 @@
+"""A process that materializes nodes one after another, in the shared Dagster instance.
+
+Belongs here: running one node as a Dagster run and saying how it ended. Not here: which and when.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from evsim_assets.running.graph import Node
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended; `error` is for people, `detail` the traceback's end."""
+
+    node: Node
+    seconds: float
+    error: str | None = None
+    detail: str | None = None
+
+
+def run_node(root: str, study: str, node: Node) -> Outcome:
+    """Materialize the node. Never raises: what went wrong is in the outcome."""
+    started = time.monotonic()
+    try:
+        error, detail = _materialize(Path(root), study, node)
+    except Exception as unexpected:  # noqa: BLE001 - the pool's other tasks go on; the error is shown, counted
+        error, detail = f"{type(unexpected).__name__}: {unexpected}", traceback.format_exc()
+    return Outcome(node, time.monotonic() - started, error, detail)
+
+
+def _materialize(root: Path, study: str, node: Node) -> tuple[str | None, str | None]:
+    import dagster as dg
+
+    definitions, instance = _loaded(root, study)
+    result = dg.materialize(
+        list(definitions.assets or []), selection=[*node.keys], partition_key=node.partition,
+        instance=instance, resources=definitions.resources, run_config=QUIET, raise_on_error=False,
+        tags={"evsim/study": study},
+    )
+    if not result.success:
+        return _failure(result)
+    failed = [
+        check for check in result.get_asset_check_evaluations()
+        if not check.passed and check.blocking
+    ]
+    if failed:
+        shown = {name: value.value for name, value in failed[0].metadata.items()}
+        return f"blocking check {failed[0].check_name} failed: {shown}", None
+    return None, None
+
+
+def _failure(result: object) -> tuple[str, str | None]:
+    """The message of the first failed step: evsim's own sentence where there is one."""
+    for event in result.get_step_failure_events():  # type: ignore[attr-defined]
+        data = event.step_failure_data
+        told = data.user_failure_data.description if data.user_failure_data else None
+        if told:
+            return str(told), None
+        error = data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return error.message.strip(), "".join(error.stack[-3:])
+    return "the run failed before any step", None
+
+
+@cache
+def _loaded(root: Path, study: str):  # type: ignore[no-untyped-def]
+    """The study's definitions and the project's instance, once a process."""
+    import dagster as dg
+
+    from evsim_assets.definitions import build_definitions
+    from evsim_assets.specs.project import Project
+
+    project = Project(root)
+    return build_definitions(project, studies=[study]), dg.DagsterInstance.from_config(
+        str(project.dagster_home)
+    )
+
+
+def prepare_process(threads: int) -> None:
+    """Called once in a new process, before anything heavy is imported."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+

@@ -1,0 +1,1 @@
+"""Adapters and prompts → what the simulated participants answer."""

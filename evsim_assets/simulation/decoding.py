@@ -1,0 +1,140 @@
+"""Texts decoded token by token: from a branch of the number walk, or plainly from a prompt.
+
+Belongs here: the choice of a branch, and the loop over tokens. Not here: what a distribution or a
+table of generations is. Imports torch and transformers; import this module inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from evsim_assets.simulation import reading
+from evsim_assets.simulation.number_walk import FREE, NO_NUMBER_NEXT, Outcomes, Walk
+from evsim_assets.simulation.numbers import NumberTokens
+from evsim_assets.simulation.sampling import draw_tokens
+from evsim_assets.specs.study import Decoding
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """How a text begins: these tokens, and then something that obeys `next` (see number_walk)."""
+
+    path: tuple[int, ...]
+    next: int
+
+
+def draw_branches(
+    found: Sequence[Outcomes], prompt: Ints, outcome: Sequence[int], uniform: Floats
+) -> list[Branch]:
+    """One branch a draw, by inversion of `uniform` among those of its prompt that end in its outcome.
+
+    A branch's probability is its mass at the walk's first temperature. Branches stand in the order of
+    their paths, so that a draw does not depend on the batch that found them. A draw whose outcome
+    has no branch (its mass was rounding error) begins freely.
+    """
+    choices: dict[tuple[int, int], list[tuple[tuple[int, ...], int, float]]] = {}
+    asked = set(zip(prompt.tolist(), outcome, strict=True))
+    for ends in found:
+        for k in np.flatnonzero((ends.outcome < 0) & (ends.mass[:, 0] > 0)):
+            key = int(ends.prompt[k]), int(ends.outcome[k])
+            if key in asked:
+                choices.setdefault(key, []).append(
+                    (tuple(ends.path[k].tolist()), int(ends.next[k]), float(ends.mass[k, 0]))
+                )
+    branches = []
+    ordered = {key: sorted(of_key) for key, of_key in choices.items()}
+    for key, u in zip(zip(prompt.tolist(), outcome, strict=True), uniform, strict=True):
+        of_key = ordered.get(key, [((), FREE, 1.0)])
+        cumulative = np.cumsum([mass for _, _, mass in of_key])
+        drawn = int(np.searchsorted(cumulative / cumulative[-1], u, side="right"))
+        branches.append(Branch(*of_key[drawn][:2]))
+    return branches
+
+
+def continue_texts(
+    model: Any, tokenizer: Any, rows: reading.Rows, nodes: reading.Nodes, logits: torch.Tensor,
+    branches: Sequence[Branch], uniform: Floats, walk: Walk,
+) -> list[str]:
+    """The text of every draw: its branch, and then tokens drawn at the walk's first temperature.
+
+    Args:
+        rows: the prompts, already read; their cache grows.
+        nodes, logits: (m), (m, V): each draw's prompt and the distribution behind it. Draws of one
+            prompt share its row.
+        uniform: (m, max_new_tokens), one number a token.
+
+    A text ends at the first token without text, or after max_new_tokens.
+    """
+    texts: list[list[int]] = [[] for _ in branches]
+    alive = np.arange(len(branches))
+    for t in range(walk.decoding.max_new_tokens):
+        begun = [branches[int(k)] for k in alive]
+        forced = np.array([branch.path[t] if t < len(branch.path) else -1 for branch in begun])
+        forbidden = _forbidden(begun, t, walk.numbers).to(logits.device)
+        drawn = draw_tokens(logits, walk.temperatures[0], walk.decoding, forbidden, uniform[alive, t])
+        token = np.where(forced >= 0, forced, drawn)
+        for k, word in zip(alive, token.tolist(), strict=True):
+            texts[k].append(word)
+        goes_on = np.flatnonzero(~walk.numbers.silent[token])
+        if not len(goes_on) or t + 1 == walk.decoding.max_new_tokens:
+            break
+        alive, nodes = alive[goes_on], reading.take(nodes, goes_on)
+        path = np.concatenate([nodes.path, token[goes_on][:, None]], 1)
+        nodes, logits = reading.feed(model, rows, reading.Nodes(nodes.row, path, nodes.allowed))
+    return [_text(tokenizer, tokens, walk.numbers) for tokens in texts]
+
+
+def generate_texts(
+    model: Any, tokenizer: Any, prompt: Sequence[int], numbers: NumberTokens, *, temperature: float,
+    decoding: Decoding, count: int, seed: int,
+) -> list[str]:
+    """`count` texts from transformers' own `generate`: slow, and independent of everything above.
+
+    The reference that tests and benchmarks compare with. Limits of the model's own generation
+    config are switched off, as the paper's sampling has none.
+    """
+    torch.manual_seed(seed)
+    ends = np.flatnonzero(numbers.silent).tolist()
+    tokens = torch.tensor([list(prompt)], device=model.device).repeat(count, 1)
+    sampling: dict[str, Any] = {"do_sample": False}
+    if temperature > 0:
+        sampling = {
+            "do_sample": True, "temperature": temperature, "top_k": decoding.top_k or 0,
+            "top_p": decoding.top_p or 1.0,
+        }
+    with torch.inference_mode():
+        written = model.generate(
+            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=ends, pad_token_id=ends[0], **sampling,
+        )
+    return [_text(tokenizer, row, numbers) for row in written[:, len(prompt) :].tolist()]
+
+
+def _forbidden(branches: Sequence[Branch], t: int, numbers: NumberTokens) -> torch.Tensor:
+    """Bool (m, V): what may not come at position t, right behind a branch that restricts it."""
+    forbidden = np.zeros((len(branches), len(numbers.silent)), dtype=bool)
+    for k, branch in enumerate(branches):
+        if branch.next != FREE and t == len(branch.path):
+            of_next = numbers.columns if branch.next == NO_NUMBER_NEXT else numbers.digit[numbers.extends]
+            forbidden[k, of_next] = True
+    return torch.from_numpy(forbidden)
+
+
+def _text(tokenizer: Any, tokens: Sequence[int], numbers: NumberTokens) -> str:
+    """The tokens up to the first without text, as the tokenizer writes them."""
+    kept = []
+    for token in tokens:
+        if numbers.silent[token]:
+            break
+        kept.append(token)
+    text: str = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text

@@ -1,0 +1,67 @@
+"""Next-token probabilities: softmax(logits / T), limited as transformers limits it.
+
+Belongs here: temperature, top-k and top-p, and drawing a token. Not here: what a token means
+(`numbers.py`). Imports torch; import this module inside functions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from evsim_assets.specs.study import Decoding
+
+Floats = npt.NDArray[np.float64]
+
+
+def token_probabilities(
+    logits: torch.Tensor, tokens: torch.Tensor, temperature: float, decoding: Decoding
+) -> torch.Tensor:
+    """Probability of each of `tokens` (C,) as the next one: float32 (n, C) from `logits` (n, V).
+
+    The distribution is over the whole vocabulary, unless `decoding` limits it; at temperature 0 the
+    token with the largest logit (the first of several) has probability 1.
+    """
+    logits = logits.float()
+    if temperature == 0:
+        return (logits.argmax(-1, keepdim=True) == tokens).float()
+    return limit_scores(logits / temperature, decoding).softmax(-1)[:, tokens]
+
+
+def limit_scores(scores: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """`scores` (n, V) with what top-k and then top-p exclude set to −inf.
+
+    As transformers' warpers do: ties with the k-th largest stay, and top-p keeps the smallest set of
+    tokens whose probabilities (among those that top-k left) reach top_p.
+    """
+    if decoding.top_k is not None:
+        smallest = torch.topk(scores, min(decoding.top_k, scores.shape[-1]))[0][:, -1:]
+        scores = scores.masked_fill(scores < smallest, -torch.inf)
+    if decoding.top_p is not None and decoding.top_p < 1:
+        ascending, order = torch.sort(scores, descending=False)
+        excluded = ascending.softmax(-1).cumsum(-1) <= 1 - decoding.top_p
+        excluded[:, -1] = False
+        scores = scores.masked_fill(excluded.scatter(1, order, excluded), -torch.inf)
+    return scores
+
+
+def draw_tokens(
+    logits: torch.Tensor, temperature: float, decoding: Decoding, forbidden: torch.Tensor, uniform: Floats
+) -> npt.NDArray[np.int64]:
+    """One next token per row of `logits` (n, V), by inversion of `uniform` (n,); argmax at T = 0.
+
+    `forbidden`, bool (n, V), conditions the draw on none of those tokens: what is left of the limited
+    distribution is renormalised, so a draw is exact given that the forbidden did not happen.
+    """
+    logits = logits.float()
+    if temperature == 0:
+        greedy = logits.masked_fill(forbidden, -torch.inf).argmax(-1)
+        return greedy.cpu().numpy()
+    limited = limit_scores(logits / temperature, decoding)
+    scores = limited.masked_fill(forbidden, -torch.inf)
+    nothing_left = scores.amax(-1, keepdim=True) == -torch.inf  # a branch of rounding error alone
+    cumulative = torch.where(nothing_left, limited, scores).double().softmax(-1).cumsum(-1)
+    target = torch.from_numpy(uniform).to(cumulative.device)[:, None] * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    return drawn.clamp(max=logits.shape[-1] - 1).cpu().numpy()

@@ -1,0 +1,1 @@
+"""From raw waves to clean answers and splits of participants."""

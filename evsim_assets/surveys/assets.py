@@ -1,0 +1,195 @@
+"""Dagster assets of a survey: raw waves, clean waves, quarantine, responses, splits.
+
+Belongs here: reading inputs, calling the stage, attaching metadata. Not here: any computation.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from evsim_assets.automation import cheap
+from evsim_assets.specs.errors import BadInput
+from evsim_assets.specs.survey import SurveySpec
+from evsim_assets.surveys.cleaning import clean_wave
+from evsim_assets.surveys.landing import WaveFile, intervention_texts, landed_waves, read_raw, texts_hash
+from evsim_assets.surveys.splits import merge_waves, split_participants
+from evsim_resources.lake import DIMENSION, Lake
+from evsim_resources.outputs import (
+    OWNERS,
+    counts_metadata,
+    describe,
+    markdown,
+    refusing,
+    spec_hash,
+    table_output,
+)
+from evsim_resources.records import Records, observed
+from evsim_resources.versions import VersionedStore
+
+VERSION = "1"
+QUARANTINE_LIMIT = 0.05
+"""Share of a wave's answer cells in quarantine above which the wave blocks what follows."""
+
+
+def waves_partitions(survey: SurveySpec) -> dg.DynamicPartitionsDefinition:
+    """The waves of a survey; the sensor and `evsim run` register new ones."""
+    return dg.DynamicPartitionsDefinition(name=f"{survey.name}_wave")
+
+
+def survey_assets(survey: SurveySpec) -> list[Any]:
+    """The assets of one survey, keyed `[<survey>, <asset>]`."""
+    waves = waves_partitions(survey)
+    said = f"{survey.title}. {'SIMULATED answers, no real people.' if survey.simulated else ''}".strip()
+    common: dict[str, Any] = {"group_name": survey.name, "owners": OWNERS}
+    by_wave = {DIMENSION: "wave"}
+    meaning = spec_hash(
+        survey.model_dump(
+            include={"name", "participant", "missing", "demographics", "questions", "interventions"}
+        ),
+        survey.waves, _texts_hash(survey),
+    )
+
+    def key(name: str) -> dg.AssetKey:
+        return dg.AssetKey([survey.name, name])
+
+    wave_file = dg.AssetSpec(
+        key("wave_file"), partitions_def=waves, kinds={"csv"}, **common,
+        description=f"A raw file in the landing folder, observed by its SHA-256. {said}",
+    )
+
+    @dg.asset(
+        key=key("raw_wave"), partitions_def=waves, deps=[wave_file], kinds={"file"},
+        code_version=VERSION, metadata=by_wave, automation_condition=cheap(), **common,
+        description=f"The raw file of a wave, stored unchanged with its provenance. {said}",
+    )
+    def raw_wave(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
+        wave = refusing(_landed, survey, context.partition_key)
+        stored = _raw_store(lake, survey, wave.wave).write(lambda folder: _copy(wave, folder))
+        about = stored.manifest["files"][wave.path.name]
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(about["sha256"]),
+            metadata={
+                "path": dg.MetadataValue.path(str(stored.folder / wave.path.name)),
+                "sha256": about["sha256"], "bytes": about["bytes"],
+            },
+        )
+
+    @dg.multi_asset(
+        name=f"{survey.name}__clean_wave", partitions_def=waves, deps=[raw_wave], group_name=survey.name,
+        outs={
+            "clean_wave": dg.AssetOut(
+                key=key("clean_wave"), code_version=f"{VERSION}.{meaning}", metadata=by_wave,
+                kinds={"parquet"}, owners=OWNERS, automation_condition=cheap(),
+                description=f"The wave's usable answers, one row an answer, by the codebook. {said}",
+            ),
+            "quarantine": dg.AssetOut(
+                key=key("quarantine"), code_version=f"{VERSION}.{meaning}", metadata=by_wave,
+                kinds={"parquet"}, owners=OWNERS, automation_condition=cheap(),
+                description="Cells and rows that could not be used, with value, reason and remedy.",
+            ),
+        },
+        check_specs=[
+            dg.AssetCheckSpec(
+                "every_cell_accounted_for", asset=key("clean_wave"), blocking=True,
+                description="Raw answer cells = used + missing + quarantined.",
+            ),
+            dg.AssetCheckSpec(
+                "few_in_quarantine", asset=key("clean_wave"), blocking=True,
+                description=f"At most {QUARANTINE_LIMIT:.0%} of the answer cells are in quarantine.",
+            ),
+        ],
+    )
+    def clean(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[Any]:
+        wave = context.partition_key
+        file = _raw_store(lake, survey, wave).resolve().folder
+        path = next(p for p in sorted(file.iterdir()) if p.suffix == f".{survey.waves.format}")
+        texts = refusing(intervention_texts, survey)
+        raw = refusing(read_raw, path.read_bytes(), survey.waves, path.name)
+        cleaned = refusing(clean_wave, raw, survey, wave, texts, path.name)
+        counts = cleaned.counts
+        yield dg.Output(
+            cleaned.answers, "clean_wave",
+            data_version=table_output(cleaned.answers).data_version,
+            metadata=describe(cleaned.answers) | counts_metadata(counts),
+        )
+        yield dg.Output(
+            cleaned.quarantine, "quarantine",
+            data_version=table_output(cleaned.quarantine).data_version,
+            metadata=describe(cleaned.quarantine),
+        )
+        accounted = counts["used"] + counts["missing"] + counts["quarantined"]
+        yield dg.AssetCheckResult(
+            check_name="every_cell_accounted_for", asset_key=key("clean_wave"),
+            passed=accounted == counts["cells"], metadata=counts_metadata(counts),
+        )
+        share = counts["quarantined"] / max(counts["cells"], 1)
+        yield dg.AssetCheckResult(
+            check_name="few_in_quarantine", asset_key=key("clean_wave"),
+            passed=share <= QUARANTINE_LIMIT, metadata={"share": share},
+        )
+
+    @dg.asset(
+        key=key("responses"), ins={"clean_wave": dg.AssetIn(key=key("clean_wave"))}, kinds={"parquet"},
+        code_version=VERSION, automation_condition=cheap(), **common,
+        description=f"The answers of all waves, one row an answer. {said}",
+    )
+    def responses(clean_wave: pd.DataFrame) -> dg.Output[pd.DataFrame]:
+        answers = merge_waves([clean_wave])
+        by_question = answers.groupby("question")["answer"].describe().reset_index()
+        return table_output(
+            answers, participants=int(answers["participant"].nunique()), answers=markdown(by_question)
+        )
+
+    @dg.asset(
+        key=key("splits"), ins={"responses": dg.AssetIn(key=key("responses"))}, kinds={"parquet"},
+        code_version=f"{VERSION}.{spec_hash(survey.splits)}", automation_condition=cheap(), **common,
+        description="Train, validation or test for every participant, by a keyed hash.",
+    )
+    def splits(responses: pd.DataFrame) -> dg.Output[pd.DataFrame]:
+        table = split_participants(responses, survey)
+        return table_output(table, **counts_metadata(table["split"].value_counts().to_dict()))
+
+    return [wave_file, raw_wave, clean, responses, splits]
+
+
+def changed_waves(survey: SurveySpec, instance: dg.DagsterInstance) -> Iterator[dg.AssetMaterialization]:
+    """An event of `wave_file` for every landed wave whose content Dagster has not seen. Raises BadInput."""
+    key = dg.AssetKey([survey.name, "wave_file"])
+    records = Records(instance)
+    for wave in landed_waves(survey):
+        sha256 = wave.sha256
+        seen = records.latest(key, wave.wave)
+        if seen is None or seen.data_version != sha256:
+            about = {"path": str(wave.path), "bytes": wave.path.stat().st_size}
+            yield observed(key, wave.wave, sha256, about)
+
+
+def _landed(survey: SurveySpec, wave: str) -> WaveFile:
+    for landed in landed_waves(survey):
+        if landed.wave == wave:
+            return landed
+    raise BadInput(
+        "the wave's file is not in the landing folder", file=survey.folder / "waves", value=wave,
+        remedy=f"put it back (evsim survey add {survey.name} FILE)",
+    )
+
+
+def _copy(wave: WaveFile, folder: Path) -> dict[str, Any]:
+    shutil.copyfile(wave.path, folder / wave.path.name)
+    return {"wave": wave.wave}
+
+
+def _raw_store(lake: Lake, survey: SurveySpec, wave: str) -> VersionedStore:
+    return VersionedStore(lake, [survey.name, "raw_wave"], {"wave": wave})
+
+
+def _texts_hash(survey: SurveySpec) -> str:
+    """The hash of the intervention texts; a table that is not there yet is 'absent', not an error."""
+    table = survey.interventions
+    if table is None or not (survey.folder / table.file).is_file():
+        return "absent"
+    return texts_hash(intervention_texts(survey))

@@ -1,0 +1,107 @@
+"""Token sequences that begin alike, as one tree in depth-first order.
+
+Belongs here: the arrays of a tree and the one test of who attends to whom. Not here: tensors
+(`batch.py`), what an edge is worth in a loss (`losses.py`), what any token means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """A forest of n tokens in depth-first order (a node before its children, subtrees contiguous).
+
+    All four are int64 of shape (n,). `token`: token id. `depth`: 0 at a root, and the position id.
+    `parent`: index of the parent, −1 at a root. `end`: one past the last index of the subtree.
+    """
+
+    token: Indices
+    depth: Indices
+    parent: Indices
+    end: Indices
+
+    def __len__(self) -> int:
+        return len(self.token)
+
+
+def build_tree(sequences: Sequence[Sequence[int]]) -> tuple[TokenTree, list[Indices]]:
+    """The trie of `sequences`, and the node of every token of every sequence.
+
+    Children stand in the order in which the sequences first need them. Two equal sequences share
+    all nodes. The second result holds one int64 array per sequence, of that sequence's length.
+    """
+    token, parent, paths = _insert_all(sequences)
+    n = len(token)
+    size = [1] * n
+    for node in range(n - 1, -1, -1):  # a node is created after its parent
+        if parent[node] >= 0:
+            size[parent[node]] += size[node]
+    place, depth = [0] * n, [0] * n
+    free = [0] * n  # where the next child of a node goes
+    free_root = 0
+    for node in range(n):
+        above = parent[node]
+        if above < 0:
+            place[node], free_root = free_root, free_root + size[node]
+        else:
+            place[node], depth[node] = free[above], depth[above] + 1
+            free[above] += size[node]
+        free[node] = place[node] + 1
+    to_place = np.array(place, dtype=np.int64)
+    created_parent = np.array(parent, dtype=np.int64)
+    tree = TokenTree(*(np.empty(n, dtype=np.int64) for _ in range(4)))
+    tree.token[to_place] = np.array(token, dtype=np.int64)
+    tree.depth[to_place] = np.array(depth, dtype=np.int64)
+    if n:
+        tree.parent[to_place] = np.where(created_parent < 0, -1, to_place[created_parent])
+    tree.end[to_place] = to_place + np.array(size, dtype=np.int64)
+    return tree, [to_place[np.array(path, dtype=np.int64)] for path in paths]
+
+
+def attention_allowed(end: Indices) -> npt.NDArray[np.bool_]:
+    """Bool (n, n): query i attends to key j exactly when j <= i < end[j] (j is i or above it)."""
+    i = np.arange(len(end))
+    allowed: npt.NDArray[np.bool_] = (i[None, :] <= i[:, None]) & (i[:, None] < end[None, :])
+    return allowed
+
+
+def _insert_all(sequences: Sequence[Sequence[int]]) -> tuple[list[int], list[int], list[list[int]]]:
+    """Token and parent of every trie node in the order of creation, and each sequence's nodes."""
+    token: list[int] = []
+    parent: list[int] = []
+    child: dict[tuple[int, int], int] = {}
+    paths: list[list[int]] = []
+    previous: Sequence[int] = ()
+    for sequence in sequences:
+        shared = _shared_length(previous, sequence)
+        path = paths[-1][:shared] if shared else []
+        node = path[-1] if path else -1
+        for word in sequence[shared:]:
+            key = (node, int(word))
+            found = child.get(key)
+            if found is None:
+                found = child[key] = len(token)
+                token.append(key[1])
+                parent.append(node)
+            node = found
+            path.append(node)
+        paths.append(path)
+        previous = sequence
+    return token, parent, paths
+
+
+def _shared_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with. Comparing is cheaper than walking the trie again."""
+    length = min(len(one), len(other))
+    for i in range(length):
+        if one[i] != other[i]:
+            return i
+    return length

@@ -1,0 +1,103 @@
+"""Base models by the names a study gives them.
+
+Belongs here: finding a model's files on this machine and saying what is missing. Not here:
+loading weights (`evsim_assets/adapters`). Nothing is downloaded behind anybody's back.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+
+from evsim_assets.specs.errors import BadInput
+from evsim_assets.specs.study import ModelSpec
+
+WHOLE_FILE_BYTES = 64 * 2**20
+"""Files up to this size are hashed whole; larger ones by size and both ends."""
+
+
+class ModelHub(dg.ConfigurableResource):
+    """Finds the files of base models: local folders below `root`, or the Hugging Face cache."""
+
+    root: str
+
+    def folder(self, name: str, spec: ModelSpec) -> Path:
+        """The local folder of a model.
+
+        Raises:
+            BadInput: the model is not on this machine; says what is missing and how to get it.
+        """
+        found = self._find(spec)
+        if found is None:
+            raise BadInput(
+                "the base model is not on this machine", field=f"models.{name}",
+                value=spec.path or spec.hub, remedy=_how_to_get(spec),
+            )
+        return found
+
+    def require(self, models: Mapping[str, ModelSpec]) -> None:
+        """Refuse a study whose models are not all here, naming every missing one.
+
+        Raises:
+            BadInput: as above.
+        """
+        missing = {name: spec for name, spec in models.items() if self._find(spec) is None}
+        if missing:
+            listed = ", ".join(f"{name} ({spec.path or spec.hub})" for name, spec in missing.items())
+            raise BadInput(
+                f"{len(missing)} of {len(models)} base models are not on this machine: {listed}",
+                field="models",
+                remedy="\n    ".join(["get them:", *(_how_to_get(s) for s in missing.values())]),
+            )
+
+    def digest(self, name: str, spec: ModelSpec) -> str:
+        """A hash of the model's files, so that other weights are another model; 'absent' if not here."""
+        folder = self._find(spec)
+        if folder is None:
+            return "absent"
+        digest = hashlib.sha256()
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md"):
+            size = path.stat().st_size
+            digest.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
+            with path.open("rb") as file:
+                if size <= WHOLE_FILE_BYTES:
+                    digest.update(file.read())
+                else:
+                    digest.update(file.read(2**20))
+                    file.seek(size - 2**20)
+                    digest.update(file.read())
+        return digest.hexdigest()
+
+    def _find(self, spec: ModelSpec) -> Path | None:
+        if spec.path is not None:
+            return _if_whole(Path(self.root, spec.path).resolve())
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            cached = snapshot_download(str(spec.hub), revision=spec.revision, local_files_only=True)
+        except LocalEntryNotFoundError:
+            return None
+        except HFValidationError:
+            raise BadInput(
+                "no model on the hub can have this name", field="models", value=spec.hub,
+                remedy="write it as OWNER/NAME, or write `path:` for a folder",
+            ) from None
+        return _if_whole(Path(cached))
+
+
+def _if_whole(folder: Path) -> Path | None:
+    """The folder if it holds a model: a configuration and weights."""
+    whole = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    return folder if whole else None
+
+
+def _how_to_get(spec: ModelSpec) -> str:
+    if spec.path is not None:
+        return f"put a model folder with config.json and safetensors weights at {spec.path}"
+    revision = f" --revision {spec.revision}" if spec.revision else ""
+    return (
+        f"hf download {spec.hub}{revision} --exclude '*.bin'"
+        f"  (first accept its licence at https://huggingface.co/{spec.hub} and run hf auth login)"
+    )

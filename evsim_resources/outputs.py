@@ -1,0 +1,91 @@
+"""How an asset says what it made: data version, row counts, schema, a preview, plots.
+
+Belongs here: Dagster metadata of tables and versions. Not here: computing anything shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+import dagster as dg
+import pandas as pd
+from pydantic import BaseModel
+
+from evsim_assets.specs.errors import BadInput
+from evsim_resources.compute import failure
+from evsim_resources.lake import content_hash
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+OWNERS = ["team:evsim"]
+PREVIEW_ROWS = 5
+
+
+def table_output(table: pd.DataFrame, **metadata: Any) -> dg.Output[pd.DataFrame]:
+    """A table as an output whose data version is its content."""
+    return dg.Output(
+        table, data_version=dg.DataVersion(content_hash(table)), metadata=describe(table) | metadata
+    )
+
+
+def describe(table: pd.DataFrame) -> dict[str, Any]:
+    """Row count, column schema and a preview, for the UI."""
+    columns = [dg.TableColumn(str(name), str(kind)) for name, kind in table.dtypes.items()]
+    return {
+        "dagster/row_count": len(table),
+        "dagster/column_schema": dg.TableSchema(columns),
+        "preview": dg.MetadataValue.md(_markdown(table.head(PREVIEW_ROWS))),
+    }
+
+
+def markdown(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    """A small table, whole."""
+    return dg.MetadataValue.md(_markdown(table))
+
+
+def picture(png: bytes, alternative: str) -> dg.MarkdownMetadataValue:
+    """A plot shown inline in the UI."""
+    encoded = base64.b64encode(png).decode()
+    return dg.MetadataValue.md(f"![{alternative}](data:image/png;base64,{encoded})")
+
+
+def spec_hash(*parts: Any) -> str:
+    """Twelve hex digits that change when any of the specs does; for code versions."""
+    def plain(part: Any) -> Any:
+        return part.model_dump(mode="json") if isinstance(part, BaseModel) else part
+
+    text = json.dumps([plain(part) for part in parts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def refusing(
+    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """Call `function`; a BadInput becomes a failure of the step that is never retried."""
+    try:
+        return function(*args, **kwargs)
+    except BadInput as error:
+        raise failure(error) from error
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.4g}"
+        text = str(value).replace("|", "\\|").replace("\n", " ")
+        return text if len(text) <= 80 else text[:79] + "…"
+
+    head = "| " + " | ".join(map(str, table.columns)) + " |"
+    rule = "|" + "---|" * len(table.columns)
+    body = ["| " + " | ".join(cell(v) for v in row) + " |" for row in table.itertuples(index=False)]
+    return "\n".join([head, rule, *body])
+
+
+def counts_metadata(counts: Mapping[Any, int]) -> dict[str, Any]:
+    """Counts, one metadata entry each."""
+    return {str(name): int(value) for name, value in counts.items()}

@@ -1,0 +1,45 @@
+import pytest
+
+from evsim_assets.adapters.base_model import load_tokenizer
+from evsim_assets.adapters.texts import fraction_of, texts_by_participant
+from evsim_assets.prompts.chat import render
+from evsim_assets.specs.errors import BadInput
+from tests.adapters.tiny_survey import PENALTY, adapter, prompts
+
+
+def test_texts_are_the_rendered_chats_of_each_participant(base: str) -> None:
+    tokenizer, table = load_tokenizer(base), prompts(1, 1)
+    texts = texts_by_participant(table, tokenizer, adapter())
+    assert [(p, len(t)) for p, t in texts.items()] == [("p0", 3), ("p1", 3)]
+    row = table.iloc[1]
+    assert (texts["p0"][1].prompt, texts["p0"][1].answer) == render(
+        tokenizer, row.system, row.user, "90"
+    )
+    assert texts["p0"][1].candidates == []
+
+
+def test_candidates_are_the_answers_nearer_than_d_each_with_its_own_tokens(base: str) -> None:
+    tokenizer, table = load_tokenizer(base), prompts(2, 1)
+    text = texts_by_participant(table, tokenizer, adapter(penalty=PENALTY))["p0"][0]
+    near = {tokenizer.decode(tokens, skip_special_tokens=True).strip(): m for m, tokens in text.candidates}
+    assert near == pytest.approx({"78": 1 / 9, "79": 2 / 9, "80": 3 / 9, "81": 2 / 9, "82": 1 / 9})
+
+
+def test_a_digit_adapter_learns_the_digit_form_on_0_to_9(base: str) -> None:
+    tokenizer, table = load_tokenizer(base), prompts(2, 1)
+    text = texts_by_participant(table, tokenizer, adapter(penalty=PENALTY, answers="digit"))["p0"][1]
+    row = table.iloc[1]
+    assert (text.prompt, text.answer) == render(tokenizer, row.system, row.user_digit, "8")
+    near = [tokenizer.decode(tokens, skip_special_tokens=True).strip() for _, tokens in text.candidates]
+    assert near == ["6", "7", "8", "9"]
+    with pytest.raises(BadInput, match="no 0–9 form"):
+        texts_by_participant(table.assign(user_digit=None), tokenizer, adapter(answers="digit"))
+
+
+def test_fractions_of_one_trial_are_nested_and_trials_differ() -> None:
+    everyone = [f"p{k}" for k in range(100)]
+    tenth, half = fraction_of(everyone, 0.1, 1), fraction_of(everyone, 0.5, 1)
+    assert (len(tenth), len(half)) == (10, 50)
+    assert set(tenth) < set(half) and half == sorted(half, key=everyone.index)
+    assert set(fraction_of(everyone, 0.5, 2)) != set(half)
+    assert fraction_of(everyone, 1.0, 1) == everyone

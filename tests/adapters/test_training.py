@@ -1,0 +1,161 @@
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from evsim_assets.adapters.base_model import load_tokenizer, load_with_adapter
+from evsim_assets.adapters.texts import texts_by_participant
+from evsim_assets.adapters.training import CURVE_FILE, TrainingResult, train
+from evsim_assets.specs.errors import BadInput
+from evsim_assets.specs.study import AdapterSpec
+from tests.adapters.tiny_survey import PENALTY, adapter, prompts
+from tests.token_tree.plain import plain_loss
+
+FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors", CURVE_FILE]
+
+
+def _train(
+    base: str, spec: AdapterSpec, out: Path, table: pd.DataFrame | None = None, **given: Any
+) -> TrainingResult:
+    settings: dict[str, Any] = {"device": "cpu", "precision": "fp32", "seed": 7, **given}
+    return train(prompts() if table is None else table, spec, source=base, out_dir=out, **settings)
+
+
+def _plain_validation_loss(base: str, folder: Path | None, spec: AdapterSpec, table: pd.DataFrame) -> float:
+    """Of the validation split, by PEFT and full texts in a padded batch."""
+    model = load_with_adapter(base, folder, method=spec.method, device="cpu", precision="fp32")
+    rows = table[table.split == "validation"]
+    texts = texts_by_participant(rows, load_tokenizer(base), spec)
+    alpha = spec.penalty.alpha if spec.penalty else 0.0
+    with torch.no_grad():
+        return plain_loss(model, [t for of_one in texts.values() for t in of_one], "answer", alpha).item()
+
+
+@pytest.mark.parametrize("spec", [
+    adapter(), adapter("qlora", penalty=PENALTY), adapter(loss_on="text", dropout=0.1, schedule="cosine"),
+    adapter(penalty=PENALTY, answers="digit"),
+], ids=lambda spec: spec.key)
+def test_training_lowers_the_validation_loss_and_keeps_the_best_step(
+    spec: AdapterSpec, base: str, tmp_path: Path
+) -> None:
+    result = _train(base, spec, tmp_path / "adapter")
+    curve = result.learning_curve
+    validation = curve[curve.split == "validation"].set_index("step").loss
+    assert validation.index.tolist() == [0, 4, 8, 12, 16]
+    assert curve[curve.split == "train"].epoch.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert result.best_validation_loss == validation.min() == validation[result.best_step]
+    assert result.best_validation_loss < 0.8 * result.pretrained_validation_loss
+    assert sorted(p.name for p in (tmp_path / "adapter").iterdir()) == sorted(FILES)
+    assert (result.participants, result.texts, result.steps) == (8, 24, 16)
+    assert result.tree_tokens < 0.7 * result.text_tokens
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_the_saved_adapter_has_the_validation_loss_that_was_kept(
+    method: str, base: str, tmp_path: Path
+) -> None:
+    """Validation answers otherwise than training, so the best step comes before the last."""
+    spec = adapter(method, penalty=PENALTY, learning_rate=0.01, epochs=6)
+    table = prompts(validation_answer=3)
+    result = _train(base, spec, tmp_path / "adapter", table)
+    assert 0 < result.best_step < result.steps
+    loss = _plain_validation_loss(base, tmp_path / "adapter", spec, table)
+    assert result.best_validation_loss == pytest.approx(loss, rel=1e-4)
+
+
+def test_the_curve_begins_with_the_model_as_it_was(base: str, tmp_path: Path) -> None:
+    result = _train(base, adapter(epochs=1), tmp_path / "adapter")
+    loss = _plain_validation_loss(base, None, adapter(), prompts())
+    assert result.pretrained_validation_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_same_inputs_give_the_same_bytes_and_other_seeds_do_not(base: str, tmp_path: Path) -> None:
+    spec = adapter(dropout=0.1)
+    state = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())
+    _train(base, spec, tmp_path / "one")
+    assert random.getstate() == state[0] and np.random.get_state()[1].tolist() == state[1]
+    assert torch.equal(torch.get_rng_state(), state[2])
+    torch.manual_seed(99)  # what the process did before must not matter
+    _train(base, spec, tmp_path / "two")
+    _train(base, spec, tmp_path / "three", seed=8)
+    for name in FILES:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    one, three = (load_file(tmp_path / n / FILES[2]) for n in ("one", "three"))
+    assert any(not torch.equal(one[name], three[name]) for name in one)
+
+
+def test_micro_batches_change_nothing_but_rounding(base: str, tmp_path: Path) -> None:
+    whole = _train(base, adapter(penalty=PENALTY), tmp_path / "whole")
+    cut = _train(base, adapter(penalty=PENALTY), tmp_path / "cut", micro_batch_tokens=1)
+    assert cut.learning_curve.loss.to_numpy() == pytest.approx(whole.learning_curve.loss.to_numpy(), rel=1e-3)
+
+
+def test_a_fraction_trains_on_that_part_of_the_participants(base: str, tmp_path: Path) -> None:
+    half = adapter(fraction=0.5, epochs=8)
+    result = _train(base, half, tmp_path / "half")
+    assert (result.participants, result.texts, result.steps) == (4, 12, 16)
+    validation = result.learning_curve[result.learning_curve.split == "validation"]
+    assert len(validation) == 5  # as often as the whole data in as many steps
+    other = _train(base, half.model_copy(update={"trial": 2}), tmp_path / "other")
+    assert not other.learning_curve.equals(result.learning_curve)
+
+
+def test_the_base_model_is_recorded_by_the_name_given(base: str, tmp_path: Path) -> None:
+    _train(base, adapter(epochs=1), tmp_path / "adapter", recorded_as="some/model")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "some/model"
+    assert len(config["target_modules"]) == 2 * 7  # linear layers, two blocks of seven
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert base not in (tmp_path / "adapter" / "README.md").read_text()
+
+
+def test_a_broken_base_model_stops_training_and_nothing_is_saved(base: str, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "broken")
+    weights = load_file(tmp_path / "broken" / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadInput, match="validation loss at step 0 is not a finite number"):
+        _train(str(tmp_path / "broken"), adapter(), tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evsim_assets.adapters import trainer
+
+    honest, calls = trainer.weighted_loss, []
+
+    def third_step_breaks(model: Any, part: Any) -> torch.Tensor:
+        loss = honest(model, part)
+        calls.append(model.training)
+        if sum(calls) == 3:  # a finite loss whose gradient is infinite: d√x/dx at 0
+            loss = loss + torch.sqrt(0 * loss)
+        return loss
+
+    monkeypatch.setattr(trainer, "weighted_loss", third_step_breaks)
+    with pytest.raises(BadInput, match="gradient at step 3"):
+        _train(base, adapter(), tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_progress_is_told_from_nothing_to_all(base: str, tmp_path: Path) -> None:
+    told: list[tuple[float, str]] = []
+    _train(base, adapter(epochs=2), tmp_path / "adapter", on_progress=lambda f, m: told.append((f, m)))
+    assert [fraction for fraction, _ in told] == [0.0, 0.5, 1.0]
+    assert "validation loss" in told[0][1]
+
+
+def test_nobody_to_learn_from_is_said_before_the_model_is_loaded(base: str, tmp_path: Path) -> None:
+    table = prompts()
+    with pytest.raises(BadInput, match="no prompts in the validation split"):
+        _train(base, adapter(), tmp_path / "adapter", table[table.split == "train"])
+    with pytest.raises(BadInput, match="a pretrained model is not trained"):
+        _train(base, AdapterSpec(model="s", method="pretrained"), tmp_path / "adapter")

@@ -1,0 +1,186 @@
+"""The whole chain on a small study: real waves, real 4-bit training, real instance, real processes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from evsim_assets.specs.project import Project
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
+
+def evsim(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Run the command line in a project and return what it printed."""
+    result = subprocess.run(
+        [sys.executable, "-m", "evsim_assets.cli", *arguments], cwd=folder, capture_output=True, text=True,
+        check=False, timeout=600,
+    )
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def made(output: str) -> dict[str, int]:
+    """How many partitions of each asset a run made, from its last lines."""
+    flat = " ".join(output.split())
+    if "nothing to run" in flat:
+        return {}
+    listed = flat.split(" partitions (", 1)[1].split(");", 1)[0]
+    return {part.rsplit(" ", 1)[0]: int(part.rsplit(" ", 1)[1]) for part in listed.split(", ")}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh project in which the small study ran once."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "data" / "studies").mkdir(parents=True)
+    shutil.copytree(ROOT / "data" / "surveys" / "ev_shift", folder / "data" / "surveys" / "ev_shift")
+    (folder / "data" / "models").symlink_to(ROOT / "data" / "models")
+    shutil.copyfile(ROOT / "tests" / "chain" / "small_study.yaml", folder / "data" / "studies" / "small.yaml")
+    output = evsim(folder, "run", "small")
+    assert made(output)["adapter_checkpoint"] == 2
+    assert made(output)["generations"] == 4
+    return folder
+
+
+def table(project: Path, name: str) -> pd.DataFrame:
+    files = sorted((project / ".evsim" / "lake" / name).rglob("data.parquet"))
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+
+
+def test_an_unchanged_study_runs_nothing(project: Path) -> None:
+    assert made(evsim(project, "run", "small")) == {}
+
+
+def test_the_fine_tuned_adapter_is_closer_to_the_humans_than_its_base(project: Path) -> None:
+    metrics = table(project, "small/metrics")
+    w1 = metrics[(metrics["measure"] == "w1") & (metrics["temperature"] == 1.0)]
+    by_adapter = w1.groupby("adapter")["value"].mean()
+    assert by_adapter["s~qlora"] < by_adapter["s~pretrained"]
+
+
+def test_every_row_of_the_population_is_there_once(project: Path) -> None:
+    prompts = table(project, "small/prompts")
+    tested = prompts[prompts["split"] == "test"]
+    assert tested["participant"].nunique() == 30
+    generations = table(project, "small/generations").assign(adapter="")
+    assert len(generations) == len(tested) * 2 * 2  # adapters × temperatures
+    distributions = table(project, "small/answer_distributions")
+    total = distributions["probabilities"].map(sum) + distributions[["off_scale", "no_number", "unexpanded"]].sum(axis=1)
+    assert (total - 1).abs().max() < 1e-5
+
+
+def test_the_checkpoint_is_a_peft_folder_of_4_bit_training(project: Path) -> None:
+    from evsim_resources.lake import Lake
+    from evsim_resources.versions import VersionedStore
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    lake = Lake(root=Project(project).lake)
+    stored = VersionedStore(lake, ["small", "adapter_checkpoint"], {"adapter": "s~qlora"}).resolve()
+    assert stored.manifest["training"]["base_weights"].startswith("nf4")
+    base = AutoModelForCausalLM.from_pretrained(project / "data" / "models" / "s")
+    model = PeftModel.from_pretrained(base, str(stored.folder))
+    assert any("lora" in name for name, _ in model.named_parameters())
+    assert not list(stored.folder.rglob("*.bin")) + list(stored.folder.rglob("*.pt")) + list(stored.folder.rglob("*.pkl"))
+
+
+def test_analysts_read_the_results_in_sql(project: Path) -> None:
+    printed = evsim(
+        project, "sql", "SELECT adapter, count(*) AS n FROM small.metrics GROUP BY adapter ORDER BY adapter"
+    )
+    assert [line.split(",")[0] for line in printed.splitlines()] == ["adapter", "s~pretrained", "s~qlora"]
+
+
+def test_status_says_that_everything_is_fresh(project: Path) -> None:
+    printed = evsim(project, "status", "small")
+    assert "metrics" in printed
+    assert "missing" not in printed.split("\n", 1)[1]
+
+
+def test_no_direct_identifier_reaches_an_analysts_table(project: Path) -> None:
+    raw = pd.read_csv(next((project / "data" / "surveys" / "ev_shift" / "waves").glob("*.csv")), dtype=str)
+    identifiers = set(raw["participant_id"].head(50))
+    for file in (project / ".evsim" / "lake").rglob("data.parquet"):
+        for _, column in pd.read_parquet(file).items():
+            if column.dtype.kind in "OT" or str(column.dtype) == "str":
+                values = {value for value in column.dropna() if isinstance(value, str)}
+                assert not identifiers & values, file
+
+
+def test_one_edited_adapter_is_trained_again_and_only_what_follows_from_it(project: Path) -> None:
+    study = project / "data" / "studies" / "small.yaml"
+    text = study.read_text()
+    edited = text.replace("method: qlora}", "method: qlora, training: {learning_rate: 2.0e-3}}")
+    assert edited != text
+    study.write_text(edited)
+    try:
+        again = made(evsim(project, "run", "small"))
+    finally:
+        study.write_text(text)
+    assert again["adapter_checkpoint"] == 1
+    assert again["answer_distributions"] == 1
+    assert again["generations"] == 2
+    assert again["metrics"] == 1
+    assert not {"raw_wave", "clean_wave", "responses", "prompts", "baseline_fits", "noise_floor"} & set(again)
+    back = made(evsim(project, "run", "small"))
+    assert back["adapter_checkpoint"] == 1
+
+
+def test_equal_inputs_give_equal_bytes(project: Path) -> None:
+    files = {
+        path: path.read_bytes()
+        for name in ("prompts", "answer_distributions", "generations", "metrics")
+        for path in (project / ".evsim" / "lake" / "small" / name).rglob("data.parquet")
+    }
+    weights = sorted((project / ".evsim" / "lake" / "small" / "adapter_checkpoint").rglob("*.safetensors"))
+    known = {path: path.read_bytes() for path in weights}
+    evsim(project, "run", "small", "--again", "--only", "prompts,adapter_checkpoint,answer_distributions,generations,metrics")
+    assert {path: path.read_bytes() for path in files} == files
+    now = sorted((project / ".evsim" / "lake" / "small" / "adapter_checkpoint").rglob("*.safetensors"))
+    assert {path: path.read_bytes() for path in now} == known
+
+
+def test_a_flipped_byte_in_a_checkpoint_is_named_and_nothing_is_computed_from_it(project: Path) -> None:
+    folder = project / ".evsim" / "lake" / "small" / "adapter_checkpoint" / "adapter=s~qlora"
+    current = folder / (folder / "current").read_text().strip()
+    weights = current / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    before = table(project, "small/answer_distributions")
+    printed = evsim(
+        project, "run", "small", "--again", "--only", "answer_distributions", "--partition", "s~qlora", code=1
+    )
+    flat = " ".join(printed.split())
+    assert "adapter_model.safetensors" in flat
+    assert "--only adapter_checkpoint --again" in flat
+    pd.testing.assert_frame_equal(before, table(project, "small/answer_distributions"))
+    evsim(project, "run", "small", "--again", "--only", "adapter_checkpoint", "--partition", "s~qlora")
+    evsim(project, "run", "small", "--again", "--only", "answer_distributions", "--partition", "s~qlora")
+
+
+def test_a_new_wave_makes_what_depends_on_answers_and_moves_nobody(project: Path) -> None:
+    splits = table(project, "ev_shift/splits").set_index("participant")["split"]
+    raw = pd.read_csv(project / "data" / "surveys" / "ev_shift" / "waves" / "2022-02.csv", dtype=str, keep_default_na=False)
+    fresh = raw.head(40).assign(participant_id=[f"2022-05-{row:04d}" for row in range(40)])
+    arriving = project / "2022-05.csv"
+    fresh.to_csv(arriving, index=False)
+    evsim(project, "survey", "add", "ev_shift", str(arriving))
+    again = made(evsim(project, "run", "small"))
+    assert (again["raw_wave"], again["clean_wave"], again["responses"]) == (1, 1, 1)
+    after = table(project, "ev_shift/splits").set_index("participant")["split"]
+    assert len(after) == len(splits) + 40
+    assert (after[splits.index] == splits).all()
+
+
+def test_the_manifest_says_what_the_checkpoint_was_made_from(project: Path) -> None:
+    folder = project / ".evsim" / "lake" / "small" / "adapter_checkpoint" / "adapter=s~qlora"
+    manifest = json.loads((folder / (folder / "current").read_text().strip() / "manifest.json").read_text())
+    assert manifest["spec"]["method"] == "qlora"
+    assert manifest["packages"]["peft"]
+    assert set(manifest["files"]) >= {"adapter_model.safetensors", "adapter_config.json", "README.md"}

@@ -1,0 +1,171 @@
+"""Who is compared with whom, and that failures count."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evsim_assets.metrics.agreement import population_histograms, score
+from evsim_assets.specs.errors import BadInput
+from evsim_assets.specs.study import AdapterSpec
+
+NATIVE = AdapterSpec(model="s", method="qlora").factors
+DIGIT = AdapterSpec(model="s", method="qlora", answers="digit").factors
+
+
+def prompts(answers, split="test", high=4, digits=None):
+    n = len(answers)
+    return pd.DataFrame({
+        "prompt_id": [f"{split}{i}" for i in range(n)], "participant": [f"{split}{i}" for i in range(n)],
+        "split": split, "question": "q", "order": 0, "answer": answers,
+        "answer_digit": pd.array(digits or [None] * n, dtype="Int64"), "low": 0, "high": high, "step": 1,
+    })
+
+
+def distributions(rows, no_number=None, temperature=1.0):
+    n = len(rows)
+    lost = np.zeros(n) if no_number is None else np.asarray(no_number)
+    return pd.DataFrame({
+        "prompt_id": [f"test{i}" for i in range(n)], "temperature": temperature,
+        "probabilities": [np.asarray(r, dtype=np.float32) for r in rows],
+        "off_scale": 1 - np.sum(rows, axis=1) - lost, "no_number": lost, "unexpanded": 0.0,
+    })
+
+
+def generations(answers, made_by="distribution", replicate=0, temperature=1.0):
+    n = len(answers)
+    return pd.DataFrame({
+        "prompt_id": [f"test{i}" for i in range(n)], "question": "q", "temperature": temperature,
+        "replicate": replicate, "answer": pd.array(answers, dtype="Int64"),
+        "success": [a is not None for a in answers], "made_by": made_by,
+    })
+
+
+def value(table, measure, point="none", column="value"):
+    row = table[(table["measure"] == measure) & (table["point_answer"] == point)]
+    assert len(row) == 1
+    return row[column].iloc[0]
+
+
+EYE = np.eye(5)
+
+
+def test_a_model_that_says_what_each_person_said_is_perfect():
+    table = score(prompts([0, 2, 4]), distributions(EYE[[0, 2, 4]]), generations([0, 2, 4]), NATIVE)
+    for measure in ("kl", "w1", "js", "tv", "crps"):
+        assert value(table, measure) == pytest.approx(0)
+    assert value(table, "rmse", "sample") == 0
+    assert value(table, "spearman", "mean") == pytest.approx(1)
+    assert value(table, "success_rate") == 1
+
+
+def test_only_test_prompts_count():
+    both = pd.concat([prompts([4, 4], "train"), prompts([0, 1])])
+    table = score(both, distributions(EYE[[0, 1]]), generations([0, 1]), NATIVE)
+    assert value(table, "w1") == 0
+    assert value(table, "kl", column="n") == 2
+
+
+def test_point_answers_by_hand():
+    p = [[0.5, 0, 0, 0, 0.5], [0, 0.3, 0.3, 0.4, 0]]
+    table = score(prompts([0, 3]), distributions(p), generations([4, 1]), NATIVE)
+    assert value(table, "rmse", "sample") == pytest.approx(np.sqrt((16 + 4) / 2))
+    assert value(table, "rmse", "mean") == pytest.approx(np.sqrt((2.0**2 + 0.9**2) / 2))
+    assert value(table, "mae", "median") == pytest.approx((0 + 1) / 2)
+
+
+def test_the_population_adds_exact_mass_and_decoded_answers():
+    # Prompt 0 starts with a number; prompt 1 never does, and its two texts say 3 and nothing.
+    p = [[0.5, 0.5, 0, 0, 0], [0, 0, 0, 0, 0]]
+    drawn = pd.concat([generations([0, 3], replicate=0), generations([1, None], replicate=1)])
+    drawn.loc[drawn["prompt_id"] == "test1", "made_by"] = "decode"
+    histogram = population_histograms(prompts([0, 1]), distributions(p, [0, 1]), drawn, NATIVE)
+    assert histogram["simulated"].tolist() == pytest.approx([0.5, 0.5, 0, 0.5, 0])
+    assert histogram["human"].tolist() == [1, 1, 0, 0, 0]
+    table = score(prompts([0, 1]), distributions(p, [0, 1]), drawn, NATIVE)
+    assert value(table, "success_rate") == pytest.approx(0.75)
+    assert value(table, "no_number") == pytest.approx(0.5)
+
+
+def test_the_decoded_part_recovers_the_truth_on_average():
+    rng = np.random.default_rng(0)
+    n, no_number = 400, 0.6
+    p = np.tile([0.4, 0, 0, 0, 0], (n, 1))
+    decoded = rng.random(n) < no_number
+    said = np.where(rng.random(n) < 0.5, 4.0, np.nan)  # half of the decoded texts say 4, half nothing
+    answers = [None if np.isnan(a) else int(a) for a in np.where(decoded, said, 0.0)]
+    drawn = generations(answers, made_by=list(np.where(decoded, "decode", "distribution")))
+    table = score(prompts([0] * n), distributions(p, np.full(n, no_number)), drawn, NATIVE)
+    assert value(table, "success_rate") == pytest.approx(0.4 + 0.6 * 0.5, abs=0.05)
+    assert value(table, "w1") == pytest.approx(4 * 0.3 / 0.7, abs=0.25)
+
+
+def test_the_success_rate_never_exceeds_one():
+    drawn = generations([4, 4, 4], made_by="decode")  # every prompt happened to be decoded
+    p = np.tile([0.5, 0, 0, 0, 0], (3, 1))
+    table = score(prompts([0, 0, 0]), distributions(p, [0.5] * 3), drawn, NATIVE)
+    assert value(table, "success_rate") == pytest.approx(1)
+
+
+def test_failures_are_counted_and_never_enter_the_error():
+    p = [[1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+    table = score(prompts([1, 4, 4]), distributions(p), generations([0, None, None]), NATIVE)
+    assert value(table, "rmse", "sample") == 1
+    assert value(table, "rmse", "sample", "n") == 1
+    assert value(table, "n_failed", "sample") == 2
+    assert value(table, "n_failed", "mean") == 2
+    assert value(table, "success_rate") == pytest.approx(1 / 3)
+    assert value(table, "off_scale") == pytest.approx(2 / 3)
+
+
+def test_an_adapter_that_never_answers_gets_nulls_with_a_reason():
+    table = score(
+        prompts([1, 2]), distributions(np.zeros((2, 5)), [1, 1]),
+        generations([None, None], made_by="decode"), NATIVE,
+    )
+    nulls = table[table["value"].isna()]
+    assert {"kl", "w1", "rmse", "crps"} <= set(nulls["measure"])
+    assert nulls["reason"].notna().all()
+    assert value(table, "success_rate") == 0
+
+
+def test_every_null_says_why_and_nothing_else_does():
+    table = score(prompts([1, 2]), distributions(EYE[[1, 1]]), generations([1, 1]), NATIVE)
+    assert (table["value"].isna() == table["reason"].notna()).all()
+    assert "no correlation" in value(table, "spearman", "sample", "reason")
+    assert "21 bins" in value(table, "kl_21", column="reason")
+
+
+def test_replicates_pool_errors_and_average_correlations():
+    drawn = pd.concat([generations([0, 1, 2], replicate=0), generations([2, 1, 0], replicate=1)])
+    table = score(prompts([0, 1, 2]), distributions(EYE[[0, 1, 2]]), drawn, NATIVE)
+    assert value(table, "rmse", "sample") == pytest.approx(np.sqrt(8 / 6))
+    assert value(table, "spearman", "sample") == pytest.approx(0)
+    assert value(table, "rmse", "sample", "n") == 3
+
+
+def test_a_digit_adapter_is_scored_on_the_digit_answers():
+    asked = prompts([0, 100], high=100, digits=[0, 9])
+    p = np.eye(10)[[9, 0]]
+    table = score(asked, distributions(p), generations([9, 0]), DIGIT)
+    assert value(table, "rmse", "sample") == 9
+    assert value(table, "w1") == 0
+    assert set(table["answers"]) == {"digit"}
+
+
+def test_each_temperature_is_scored_by_itself():
+    both = pd.concat([distributions(EYE[[0, 1]]), distributions(EYE[[4, 4]], temperature=0.0)])
+    drawn = pd.concat([generations([0, 1]), generations([4, 4], temperature=0.0)])
+    table = score(prompts([0, 1]), both, drawn, NATIVE)
+    rows = table[table["measure"] == "w1"].set_index("temperature")["value"]
+    assert rows.to_dict() == {0.0: 3.5, 1.0: 0.0}
+
+
+def test_a_test_prompt_without_a_distribution_is_an_error():
+    with pytest.raises(BadInput, match="1 of 3 test prompts"):
+        score(prompts([0, 1, 2]), distributions(EYE[[0, 1]]), generations([0, 1]), NATIVE)
+
+
+def test_missing_generations_leave_only_the_sample_measures_null():
+    table = score(prompts([0, 1]), distributions(EYE[[0, 1]]), generations([]), NATIVE)
+    assert "no generations" in value(table, "rmse", "sample", "reason")
+    assert value(table, "rmse", "mean") == 0

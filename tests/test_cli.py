@@ -1,0 +1,81 @@
+"""What a person reads when something is wrong before any work."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def evsim(folder: Path, *arguments: str) -> tuple[int, str]:
+    result = subprocess.run(
+        [sys.executable, "-m", "evsim_assets.cli", *arguments], cwd=folder, capture_output=True, text=True,
+        check=False, timeout=120,
+    )
+    return result.returncode, " ".join((result.stdout + result.stderr).split())
+
+
+def test_the_llama_study_without_weights_and_gpu_says_what_is_missing_and_does_nothing() -> None:
+    code, said = evsim(ROOT, "run", "ev_shift_llama2")
+    assert code == 2
+    for part in ("meta-llama/Llama-2-7b-chat-hf", "Llama-2-70b-chat-hf", "hf download", "GPU", "compute.device"):
+        assert part in said
+    assert not (ROOT / ".evsim" / "lake" / "ev_shift_llama2").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["run", "nowhere"], ["nowhere.yaml", "no such study", "small"]),
+        (["run", "small", "--only", "metric"], ["--only", "'metric'", "metrics"]),
+        (["run", "small", "--only", "metrics", "--partition", "s"], ["--partition", "s~qlora"]),
+        (["survey", "add", "ev_shift", "nothing.csv"], ["nothing.csv", "no such file"]),
+        (["survey", "add", "other", "nothing.csv"], ["other", "ev_shift"]),
+        (["sql", "DROP TABLE x"], ["only one reading statement", "DROP"]),
+    ],
+)
+def test_a_slip_is_named_with_its_remedy(project_folder: Path, arguments: list[str], parts: list[str]) -> None:
+    code, said = evsim(project_folder, *arguments)
+    assert code == 2
+    for part in [*parts, "Remedy:"]:
+        assert part in said
+
+
+def test_a_survey_without_a_wave_says_how_to_add_one(project_folder: Path) -> None:
+    for wave in (project_folder / "data" / "surveys" / "ev_shift" / "waves").iterdir():
+        wave.unlink()
+    code, said = evsim(project_folder, "run", "small")
+    assert (code, "evsim survey add ev_shift" in said) == (2, True)
+
+
+def test_a_wave_lacking_a_column_is_refused_and_does_not_land(project_folder: Path, tmp_path: Path) -> None:
+    landing = project_folder / "data" / "surveys" / "ev_shift" / "waves"
+    lines = (landing / "2022-02.csv").read_text().splitlines()
+    arriving = tmp_path / "2022-09.csv"
+    arriving.write_text("\n".join([lines[0].replace("post_1", "posted_1"), *lines[1:5]]))
+    code, said = evsim(project_folder, "survey", "add", "ev_shift", str(arriving))
+    assert code == 2
+    assert "2022-09.csv" in said and "'post_1'" in said
+    assert not (landing / "2022-09.csv").exists()
+
+
+def test_an_answer_off_the_scale_is_shown_with_row_value_and_remedy(project_folder: Path) -> None:
+    landing = project_folder / "data" / "surveys" / "ev_shift" / "waves"
+    raw = (landing / "2022-02.csv").read_text().splitlines()
+    header = raw[0].split(",")
+    import csv
+    import io
+
+    rows = list(csv.DictReader(io.StringIO("\n".join(raw))))
+    rows[2]["initial"] = "130"
+    out = io.StringIO()
+    writer = csv.DictWriter(out, header)
+    writer.writeheader()
+    writer.writerows(rows)
+    (landing / "2022-02.csv").write_text(out.getvalue())
+    code, said = evsim(project_folder, "survey", "check", "data/surveys/ev_shift")
+    assert code == 1
+    for part in ("2022-02.csv", "row 3", "initial", "off the scale 0–100", "'130'", "Remedy:"):
+        assert part in said

@@ -10,6 +10,7 @@ demo: $(READY)
 	$(BIN)/evsim run ev_shift
 
 test: $(READY)
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

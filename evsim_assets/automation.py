@@ -42,16 +42,17 @@ def refreshed() -> dg.AutomationCondition:
 
 def _when_changed(*, on_missing: bool) -> dg.AutomationCondition:
     condition = dg.AutomationCondition
-    changed = condition.any_deps_match(
-        condition.data_version_changed()
-    ) | condition.code_version_changed()
+    changed = condition.any_deps_match(condition.data_version_changed()) | condition.code_version_changed()
     asked = condition.newly_requested() | condition.initial_evaluation()
     out_of_date = changed.since(asked) & ~condition.missing()
     never_made = condition.missing().newly_true().since(condition.newly_requested())
     wanted: Any = (out_of_date | never_made) if on_missing else out_of_date
     return (
-        wanted & ~condition.in_progress() & ~condition.any_deps_missing()
-        & ~condition.any_deps_in_progress() & condition.all_deps_blocking_checks_passed()
+        wanted
+        & ~condition.in_progress()
+        & ~condition.any_deps_missing()
+        & ~condition.any_deps_in_progress()
+        & condition.all_deps_blocking_checks_passed()
     )
 
 
@@ -65,7 +66,8 @@ def wave_sensor(
     """
 
     @dg.sensor(
-        name=f"{survey.name}_waves", minimum_interval_seconds=OBSERVE_SECONDS,
+        name=f"{survey.name}_waves",
+        minimum_interval_seconds=OBSERVE_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Watches {survey.folder.name}/waves for new and changed files.",
     )
@@ -91,9 +93,10 @@ def study_sensor(
     """Reports adapters whose spec or base model changed."""
 
     @dg.sensor(
-        name=f"{study.name}_adapters", minimum_interval_seconds=OBSERVE_SECONDS,
+        name=f"{study.name}_adapters",
+        minimum_interval_seconds=OBSERVE_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Watches the adapters of {study.name}: their lines in the study file, their base models.",
+        description=f"Watches the adapters of {study.name}: their specs and their base models.",
     )
     def sensor(context: dg.SensorEvaluationContext, hub: ModelHub) -> dg.SensorResult | dg.SkipReason:
         events = list(changed(study, context.instance, hub))
@@ -114,7 +117,10 @@ def refresh_schedule(study: StudySpec, adapters: dg.StaticPartitionsDefinition) 
     on = study.compute.device == "cpu"
 
     @dg.schedule(
-        name=f"{study.name}_monthly", job=job, cron_schedule=REFRESH, execution_timezone="UTC",
+        name=f"{study.name}_monthly",
+        job=job,
+        cron_schedule=REFRESH,
+        execution_timezone="UTC",
         description="Refreshes the adapters; distributions, generations and metrics follow by themselves.",
         default_status=dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED,
     )

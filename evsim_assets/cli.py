@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Language models as stand-ins for surveyed populations, and how far to trust them.",
-    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 survey_app = typer.Typer(help="Codebooks and raw waves.", no_args_is_help=True)
 app.add_typer(survey_app, name="survey")
@@ -37,8 +39,9 @@ console = Console(soft_wrap=False)
 
 @app.command()
 def run(
-    study: Annotated[str | None, typer.Argument(help="A study of data/studies; the first by name if left out.")]
-    = None,
+    study: Annotated[
+        str | None, typer.Argument(help="A study of data/studies; the first by name if left out.")
+    ] = None,
     only: Annotated[str, typer.Option(help="Run only these assets: names, separated by commas.")] = "",
     partition: Annotated[str | None, typer.Option(help="Run only this partition, such as s~qlora.")] = None,
     again: Annotated[bool, typer.Option(help="Run even what is up to date.")] = False,
@@ -54,7 +57,9 @@ def run(
         session = open_session(project, name)
         chosen = None
         if only or partition or again:
-            chosen = session.nodes_named([part.strip() for part in only.split(",") if part.strip()], partition)
+            chosen = session.nodes_named(
+                [part.strip() for part in only.split(",") if part.strip()], partition
+            )
         display = Display(console, name, session.expected_seconds, workers or 2)
         with display.showing() as look:
             progress = session.run(look, only=chosen, again=again, workers=workers)
@@ -110,7 +115,9 @@ def ui(port: Annotated[int, typer.Option(help="The webserver's port.")] = 3000) 
 
 
 @app.command()
-def sql(query: Annotated[str, typer.Argument(help='For instance: "SELECT * FROM ev_shift.scoreboard"')]) -> None:
+def sql(
+    query: Annotated[str, typer.Argument(help='For instance: "SELECT * FROM ev_shift.scoreboard"')],
+) -> None:
     """Query the stored tables, read-only: <study>.metrics, <survey>.responses and so on."""
     from evsim_resources.lake import Lake
     from evsim_resources.warehouse import Warehouse
@@ -138,8 +145,12 @@ def survey_check(
     else:
         spec = read_survey((path.parent if path.is_file() else path).resolve())
         waves = landed_waves(spec)
-    console.print(f"{spec.name}: {escape(spec.title)}" + ("  [yellow](simulated)[/]" if spec.simulated else ""))
-    console.print(f"  {len(spec.demographics)} demographics, {len(spec.questions)} questions; codebook is valid")
+    console.print(
+        f"{spec.name}: {escape(spec.title)}" + ("  [yellow](simulated)[/]" if spec.simulated else "")
+    )
+    console.print(
+        f"  {len(spec.demographics)} demographics, {len(spec.questions)} questions; codebook is valid"
+    )
     if not waves:
         console.print("  no wave yet: evsim survey add", spec.name, "FILE")
     unusable = [_check_wave(spec, wave) for wave in waves]
@@ -219,7 +230,9 @@ def _check_wave(spec: Any, wave: Any) -> int:
         console.print(
             f"  [yellow]quarantine:[/] {escape(str(wave.path))}: row {first['row']}, {escape(column)}:"
             f" {escape(reason)} (got {escape(repr(first['value']))}; {len(rows)} in all)\n"
-            f"    Remedy: {escape(remedy)}", soft_wrap=True, highlight=False,
+            f"    Remedy: {escape(remedy)}",
+            soft_wrap=True,
+            highlight=False,
         )
     return len(cleaned.quarantine)
 
@@ -242,8 +255,11 @@ def _say_what_was_done(progress: Progress) -> None:
         f"Made {sum(made.values())} partitions ({listed}); {progress.fresh} were up to date.", highlight=False
     )
     for outcome in progress.failed:
-        console.print(f"[red]failed:[/] {escape(outcome.node.label)}\n  {escape(outcome.error or '')}",
-                      soft_wrap=True, highlight=False)
+        console.print(
+            f"[red]failed:[/] {escape(outcome.node.label)}\n  {escape(outcome.error or '')}",
+            soft_wrap=True,
+            highlight=False,
+        )
         if outcome.detail:
             console.print(escape(outcome.detail), style="dim", highlight=False)
     for node, reason in list(progress.skipped.items())[:10]:
@@ -263,8 +279,12 @@ def _show_results(project: Project, study: str) -> None:
     version = report_store(lake, study).resolve().folder
     shown = keep_copy(version, project.home / "reports" / study)
     print_summary(
-        console, lake.read_table([study, "scoreboard"]), study=study, survey=spec.survey,
-        simulated=project.survey(spec.survey).simulated, report=_short(shown),
+        console,
+        lake.read_table([study, "scoreboard"]),
+        study=study,
+        survey=spec.survey,
+        simulated=project.survey(spec.survey).simulated,
+        report=_short(shown),
     )
 
 

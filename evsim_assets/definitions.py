@@ -28,7 +28,9 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 
 def build_definitions(
-    project: Project | None = None, *, studies: Sequence[str] | None = None,
+    project: Project | None = None,
+    *,
+    studies: Sequence[str] | None = None,
     resource_overrides: Mapping[str, Any] | None = None,
 ) -> dg.Definitions:
     """The assets, checks, sensors, schedules and resources of a project.
@@ -62,12 +64,16 @@ def build_definitions(
         schedules.append(refresh_schedule(study, adapters_partitions(study)))
     sensors.append(
         dg.AutomationConditionSensorDefinition(
-            "automation", target=dg.AssetSelection.all(), minimum_interval_seconds=30,
+            "automation",
+            target=dg.AssetSelection.all(),
+            minimum_interval_seconds=30,
             default_status=dg.DefaultSensorStatus.RUNNING,
         )
     )
     return dg.Definitions(
-        assets=assets, sensors=sensors, schedules=schedules,
+        assets=assets,
+        sensors=sensors,
+        schedules=schedules,
         resources=project_resources(project) | dict(resource_overrides or {}),
     )
 
@@ -76,6 +82,9 @@ def project_resources(project: Project) -> dict[str, Any]:
     """Everything assets are given, on this machine."""
     lake = Lake(root=project.lake)
     return {
-        "lake": lake, "io_manager": TableIOManager(lake=lake), "hub": ModelHub(root=str(project.root)),
-        "compute": Compute(), "warehouse": Warehouse(lake=lake),
+        "lake": lake,
+        "io_manager": TableIOManager(lake=lake),
+        "hub": ModelHub(root=str(project.root)),
+        "compute": Compute(),
+        "warehouse": Warehouse(lake=lake),
     }

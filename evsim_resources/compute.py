@@ -33,12 +33,15 @@ class Compute(dg.ConfigurableResource):
         if not torch.cuda.is_available():
             raise BadInput(
                 "the study wants a GPU and this machine has none that torch can use",
-                field="compute.device", value=spec.device,
+                field="compute.device",
+                value=spec.device,
                 remedy="run it on a machine with CUDA, or set compute.device: cpu in the study",
             )
         if spec.precision == "bf16" and not torch.cuda.is_bf16_supported():
             raise BadInput(
-                "this GPU has no bfloat16", field="compute.precision", value=spec.precision,
+                "this GPU has no bfloat16",
+                field="compute.precision",
+                value=spec.precision,
                 remedy="set compute.precision: fp32 in the study",
             )
 
@@ -56,8 +59,10 @@ class Compute(dg.ConfigurableResource):
 def failure(error: BadInput) -> dg.Failure:
     """A bad input as a failure that no retry will mend."""
     metadata: dict[str, Any] = {
-        "file": str(error.file) if error.file else None, "line": error.line,
-        "field": error.field, "value": repr(error.value) if error.value is not None else None,
+        "file": str(error.file) if error.file else None,
+        "line": error.line,
+        "field": error.field,
+        "value": repr(error.value) if error.value is not None else None,
         "remedy": error.remedy,
     }
     shown = {name: value for name, value in metadata.items() if value is not None}

@@ -60,9 +60,7 @@ class Lake(dg.ConfigurableResource):
         write_atomically(target, buffer.getvalue())
         return target
 
-    def read_table(
-        self, key: Sequence[str], partition: Mapping[str, str] | None = None
-    ) -> pd.DataFrame:
+    def read_table(self, key: Sequence[str], partition: Mapping[str, str] | None = None) -> pd.DataFrame:
         """A stored table. Raises BadInput when it is not there or cannot be read."""
         path = self.table_file(key, partition)
         what = "/".join(key)
@@ -71,12 +69,14 @@ class Lake(dg.ConfigurableResource):
                 return pq.read_table(file, page_checksum_verification=True).to_pandas()
         except FileNotFoundError:
             raise BadInput(
-                "the table has not been materialized", file=str(path),
+                "the table has not been materialized",
+                file=str(path),
                 remedy=f"materialize {what} first: {run_again(key, partition).removesuffix(' --again')}",
             ) from None
         except (pa.ArrowException, OSError) as error:
             raise BadInput(
-                f"the stored table cannot be read: {error}", file=str(path),
+                f"the stored table cannot be read: {error}",
+                file=str(path),
                 remedy=f"materialize it again: {run_again(key, partition)}",
             ) from error
 
@@ -110,7 +110,8 @@ def storing(target: UPath) -> Iterator[None]:
             raise
         raise BadInput(
             f"nothing could be stored ({error.strerror}); what was stored before is as it was",
-            file=str(target), remedy="free space or get write access there, and run again",
+            file=str(target),
+            remedy="free space or get write access there, and run again",
         ) from error
 
 

@@ -31,8 +31,10 @@ class ModelHub(dg.ConfigurableResource):
         found = self._find(spec)
         if found is None:
             raise BadInput(
-                "the base model is not on this machine", field=f"models.{name}",
-                value=spec.path or spec.hub, remedy=_how_to_get(spec),
+                "the base model is not on this machine",
+                field=f"models.{name}",
+                value=spec.path or spec.hub,
+                remedy=_how_to_get(spec),
             )
         return found
 
@@ -81,7 +83,9 @@ class ModelHub(dg.ConfigurableResource):
             return None
         except HFValidationError:
             raise BadInput(
-                "no model on the hub can have this name", field="models", value=spec.hub,
+                "no model on the hub can have this name",
+                field="models",
+                value=spec.hub,
                 remedy="write it as OWNER/NAME, or write `path:` for a folder",
             ) from None
         return _if_whole(Path(cached))

@@ -56,6 +56,7 @@ def picture(png: bytes, alternative: str) -> dg.MarkdownMetadataValue:
 
 def spec_hash(*parts: Any) -> str:
     """Twelve hex digits that change when any of the specs does; for code versions."""
+
     def plain(part: Any) -> Any:
         return part.model_dump(mode="json") if isinstance(part, BaseModel) else part
 

@@ -54,7 +54,8 @@ class Records:
         tags = dict(event.tags or {}) if event else {}
         inputs = {
             name.removeprefix(INPUT_VERSION): value
-            for name, value in tags.items() if name.startswith(INPUT_VERSION)
+            for name, value in tags.items()
+            if name.startswith(INPUT_VERSION)
         }
         return Record(tags.get(DATA_VERSION), tags.get(CODE_VERSION), inputs, found[0].run_id)
 

@@ -45,9 +45,7 @@ class Version:
 class VersionedStore:
     """The versions of one asset partition in the lake."""
 
-    def __init__(
-        self, lake: Lake, key: Sequence[str], partition: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, lake: Lake, key: Sequence[str], partition: Mapping[str, str] | None = None) -> None:
         self.folder = lake.folder(key, partition)
         self.name = "/".join([*key, *(partition or {}).values()])
         self.remedy = f"materialize it again: {run_again(key, partition)}"
@@ -73,7 +71,8 @@ class VersionedStore:
             said = dict(fill(workplace))
             files = {
                 path.relative_to(workplace).as_posix(): _fingerprint(path)
-                for path in sorted(workplace.rglob("*")) if path.is_file()
+                for path in sorted(workplace.rglob("*"))
+                if path.is_file()
             }
             manifest = {**said, "files": files}
             text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
@@ -93,7 +92,9 @@ class VersionedStore:
         pointer = self.folder / POINTER
         if not pointer.exists():
             raise BadInput(
-                "nothing is stored for this partition", file=str(self.folder), value=self.name,
+                "nothing is stored for this partition",
+                file=str(self.folder),
+                value=self.name,
                 remedy=self.remedy.removesuffix(" --again"),
             )
         version = pointer.read_bytes().decode("ascii", errors="replace").strip()
@@ -117,8 +118,10 @@ class VersionedStore:
             ) from None
         if _id(content) != version:
             raise BadInput(
-                "the manifest is not what was stored", file=str(path),
-                value=f"SHA-256 {_id(content)}…, not {version}…", remedy=self.remedy,
+                "the manifest is not what was stored",
+                file=str(path),
+                value=f"SHA-256 {_id(content)}…, not {version}…",
+                remedy=self.remedy,
             )
         return dict(json.loads(content))
 
@@ -163,12 +166,14 @@ class VersionedStore:
                     f"the file is not what was stored: expected {expected['bytes']} bytes with SHA-256"
                     f" {expected['sha256'][:12]}…",
                     file=str(self.folder / version / name),
-                    value=f"{found['bytes']} bytes, {found['sha256'][:12]}…", remedy=self.remedy,
+                    value=f"{found['bytes']} bytes, {found['sha256'][:12]}…",
+                    remedy=self.remedy,
                 )
 
     def _gone(self, version: str, name: str) -> BadInput:
         return BadInput(
-            "a file of the stored version is gone", file=str(self.folder / version / name),
+            "a file of the stored version is gone",
+            file=str(self.folder / version / name),
             remedy=self.remedy,
         )
 

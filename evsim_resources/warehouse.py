@@ -38,9 +38,7 @@ class Warehouse(dg.ConfigurableResource):
                     found[f"{owner.name}.{asset.name}"] = files
         return found
 
-    def query(
-        self, sql: str, keep: Mapping[str, list[UPath]] | None = None
-    ) -> "pd.DataFrame":
+    def query(self, sql: str, keep: Mapping[str, list[UPath]] | None = None) -> "pd.DataFrame":
         """The result of one SELECT.
 
         Only the tables that the query names are opened; then the connection is shut off from files
@@ -62,7 +60,8 @@ class Warehouse(dg.ConfigurableResource):
             kinds = [statement.type.name for statement in statements]
             if len(kinds) != 1 or kinds[0] not in READING:
                 raise BadInput(
-                    "only one reading statement is allowed", value="; ".join(kinds) or sql,
+                    "only one reading statement is allowed",
+                    value="; ".join(kinds) or sql,
                     remedy="write one SELECT; the lake is read-only here",
                 )
             offered = dict(keep) if keep is not None else self.tables()
@@ -102,7 +101,8 @@ class Warehouse(dg.ConfigurableResource):
             dataset = _dataset(files, schema=pa.schema([*stored, *folders]), partitioning=hive)
         except (pa.ArrowException, OSError) as error:
             raise BadInput(
-                f"the stored table {name} cannot be read: {error}", file=str(files[0].parent),
+                f"the stored table {name} cannot be read: {error}",
+                file=str(files[0].parent),
                 remedy=f"materialize it again: {run_again([owner, table])}",
             ) from error
         connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{owner}"')

@@ -20,5 +20,7 @@ def project_folder(tmp_path: Path) -> Path:
     (tmp_path / "data" / "studies").mkdir(parents=True)
     shutil.copytree(ROOT / "data" / "surveys" / "ev_shift", tmp_path / "data" / "surveys" / "ev_shift")
     (tmp_path / "data" / "models").symlink_to(ROOT / "data" / "models")
-    shutil.copyfile(ROOT / "tests" / "chain" / "small_study.yaml", tmp_path / "data" / "studies" / "small.yaml")
+    shutil.copyfile(
+        ROOT / "tests" / "chain" / "small_study.yaml", tmp_path / "data" / "studies" / "small.yaml"
+    )
     return tmp_path

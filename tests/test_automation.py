@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+
 from evsim_assets.adapters.assets import changed_adapters
 from evsim_assets.automation import cheap, refreshed, study_sensor, wave_sensor
 from evsim_assets.specs.project import Project
@@ -29,7 +30,9 @@ class World:
         spec = dg.AssetSpec("spec", partitions_def=LETTERS)
         broken = self.broken
 
-        @dg.asset(partitions_def=LETTERS, deps=[spec], code_version=self.code, automation_condition=refreshed())
+        @dg.asset(
+            partitions_def=LETTERS, deps=[spec], code_version=self.code, automation_condition=refreshed()
+        )
         def trained(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
             if broken:
                 raise RuntimeError("out of memory")
@@ -58,7 +61,11 @@ class World:
 
     def run(self, asset: str, partition: str) -> None:
         dg.materialize(
-            self.assets(), selection=[asset], partition_key=partition, instance=self.instance, raise_on_error=False
+            self.assets(),
+            selection=[asset],
+            partition_key=partition,
+            instance=self.instance,
+            raise_on_error=False,
         )
 
 

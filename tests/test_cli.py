@@ -11,8 +11,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def evsim(folder: Path, *arguments: str) -> tuple[int, str]:
     result = subprocess.run(
-        [sys.executable, "-m", "evsim_assets.cli", *arguments], cwd=folder, capture_output=True, text=True,
-        check=False, timeout=120,
+        [sys.executable, "-m", "evsim_assets.cli", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     return result.returncode, " ".join((result.stdout + result.stderr).split())
 
@@ -20,7 +24,13 @@ def evsim(folder: Path, *arguments: str) -> tuple[int, str]:
 def test_the_llama_study_without_weights_and_gpu_says_what_is_missing_and_does_nothing() -> None:
     code, said = evsim(ROOT, "run", "ev_shift_llama2")
     assert code == 2
-    for part in ("meta-llama/Llama-2-7b-chat-hf", "Llama-2-70b-chat-hf", "hf download", "GPU", "compute.device"):
+    for part in (
+        "meta-llama/Llama-2-7b-chat-hf",
+        "Llama-2-70b-chat-hf",
+        "hf download",
+        "GPU",
+        "compute.device",
+    ):
         assert part in said
     assert not (ROOT / ".evsim" / "lake" / "ev_shift_llama2").exists()
 
@@ -36,7 +46,9 @@ def test_the_llama_study_without_weights_and_gpu_says_what_is_missing_and_does_n
         (["sql", "DROP TABLE x"], ["only one reading statement", "DROP"]),
     ],
 )
-def test_a_slip_is_named_with_its_remedy(project_folder: Path, arguments: list[str], parts: list[str]) -> None:
+def test_a_slip_is_named_with_its_remedy(
+    project_folder: Path, arguments: list[str], parts: list[str]
+) -> None:
     code, said = evsim(project_folder, *arguments)
     assert code == 2
     for part in [*parts, "Remedy:"]:

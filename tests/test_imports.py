@@ -12,10 +12,13 @@ HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "catboost", "sklearn",
 def science_modules() -> list[str]:
     """Every module of evsim_assets that must work in a notebook or under another orchestrator."""
     paths = [
-        path for path in sorted((ROOT / "evsim_assets").rglob("*.py"))
+        path
+        for path in sorted((ROOT / "evsim_assets").rglob("*.py"))
         if path.name not in WITH_DAGSTER and "running" not in path.parts and path.name != "__main__.py"
     ]
-    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    return [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths
+    ]
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

@@ -42,25 +42,37 @@ def adapter_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     adapters = adapters_partitions(study)
     common: dict[str, Any] = {"partitions_def": adapters, "group_name": study.name, "owners": OWNERS}
     spec_of = dg.AssetSpec(
-        [study.name, "adapter_spec"], kinds={"yaml"}, **common,
+        [study.name, "adapter_spec"],
+        kinds={"yaml"},
+        **common,
         description="An adapter's line of the study file with its base model's files, observed by hash:"
         " editing one adapter makes one partition stale.",
     )
     beats = dg.AssetCheckSpec(
-        "beats_its_pretrained_model", asset=[study.name, "adapter_checkpoint"],
+        "beats_its_pretrained_model",
+        asset=[study.name, "adapter_checkpoint"],
         description="Validation loss after fine-tuning is below the base model's.",
     )
 
     @dg.asset(
-        key=[study.name, "adapter_checkpoint"], deps=[spec_of], kinds={"pytorch", "huggingface"},
-        ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])}, code_version=VERSION,
-        metadata={DIMENSION: "adapter"}, automation_condition=refreshed(), check_specs=[beats],
-        pool="gpu" if study.compute.device == "cuda" else None, **common,
+        key=[study.name, "adapter_checkpoint"],
+        deps=[spec_of],
+        kinds={"pytorch", "huggingface"},
+        ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])},
+        code_version=VERSION,
+        metadata={DIMENSION: "adapter"},
+        automation_condition=refreshed(),
+        check_specs=[beats],
+        pool="gpu" if study.compute.device == "cuda" else None,
+        **common,
         description="LoRA/QLoRA adapter as a PEFT folder, the checkpoint of the lowest validation loss."
         " A pretrained model is an adapter without weights.",
     )
     def adapter_checkpoint(
-        context: dg.AssetExecutionContext, prompts: pd.DataFrame, lake: Lake, hub: ModelHub,
+        context: dg.AssetExecutionContext,
+        prompts: pd.DataFrame,
+        lake: Lake,
+        hub: ModelHub,
         compute: Compute,
     ) -> Iterator[Any]:
         spec = study.adapter(context.partition_key)
@@ -77,11 +89,14 @@ def adapter_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
 
         stored = refusing(checkpoint_store(lake, study, spec.key).write, fill)
         metadata: dict[str, Any] = {
-            "version": stored.id, "path": dg.MetadataValue.path(str(stored.folder)),
+            "version": stored.id,
+            "path": dg.MetadataValue.path(str(stored.folder)),
             **{name: value for name, value in spec.factors.items() if value is not None},
         }
         if results:
-            metadata |= results[0].facts | {"learning_curve": _curve(results[0], study, spec, survey.simulated)}
+            metadata |= results[0].facts | {
+                "learning_curve": _curve(results[0], study, spec, survey.simulated)
+            }
         yield dg.MaterializeResult(data_version=dg.DataVersion(stored.id), metadata=metadata)
         yield _verdict(results[0] if results else None)
 
@@ -106,15 +121,27 @@ def changed_adapters(
 
 
 def _train(
-    study: StudySpec, spec: AdapterSpec, prompts: pd.DataFrame, hub: ModelHub, compute: Compute,
-    folder: Path, log: Any,
+    study: StudySpec,
+    spec: AdapterSpec,
+    prompts: pd.DataFrame,
+    hub: ModelHub,
+    compute: Compute,
+    folder: Path,
+    log: Any,
 ) -> TrainingResult:
     model = study.models[spec.model]
     target = folder / "adapter"
     result = compute.run(
-        train, prompts, spec, source=str(hub.folder(spec.model, model)), device=study.compute.device,
-        precision=study.compute.precision, seed=study.seed, out_dir=target,
-        trust_remote_code=model.trust_remote_code, recorded_as=model.hub or model.path,
+        train,
+        prompts,
+        spec,
+        source=str(hub.folder(spec.model, model)),
+        device=study.compute.device,
+        precision=study.compute.precision,
+        seed=study.seed,
+        out_dir=target,
+        trust_remote_code=model.trust_remote_code,
+        recorded_as=model.hub or model.path,
         on_progress=reporter(log),
     )
     for path in sorted(target.iterdir()):
@@ -127,8 +154,12 @@ def _manifest(study: StudySpec, spec: AdapterSpec, hub: ModelHub) -> dict[str, A
     """What is needed to make the checkpoint again; no times, so that equal work gives equal bytes."""
     packages = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
     return {
-        "study": study.name, "adapter": spec.key, "spec": spec.model_dump(mode="json"),
-        "spec_hash": spec_hash(spec), "seed": study.seed, "code_version": VERSION,
+        "study": study.name,
+        "adapter": spec.key,
+        "spec": spec.model_dump(mode="json"),
+        "spec_hash": spec_hash(spec),
+        "seed": study.seed,
+        "code_version": VERSION,
         "base_model": hub.digest(spec.model, study.models[spec.model]),
         "compute": study.compute.model_dump(mode="json"),
         "packages": {name: installed_version(name) for name in packages},
@@ -154,7 +185,8 @@ def _verdict(result: TrainingResult | None) -> dg.AssetCheckResult:
             check_name="beats_its_pretrained_model", passed=True, metadata={"note": "is its pretrained model"}
         )
     return dg.AssetCheckResult(
-        check_name="beats_its_pretrained_model", severity=dg.AssetCheckSeverity.WARN,
+        check_name="beats_its_pretrained_model",
+        severity=dg.AssetCheckSeverity.WARN,
         passed=result.best_validation_loss < result.pretrained_validation_loss,
         metadata={
             "validation_loss": result.best_validation_loss,

@@ -47,8 +47,14 @@ def load_tokenizer(source: str, *, revision: str | None = None, trust_remote_cod
 
 
 def load_base(
-    source: str, *, method: Method, device: Device, precision: Precision,
-    revision: str | None = None, trust_remote_code: bool = False, resident: bool | None = None,
+    source: str,
+    *,
+    method: Method,
+    device: Device,
+    precision: Precision,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    resident: bool | None = None,
 ) -> Any:
     """The model at `source` (folder or hub name on this machine) on `device`, in evaluation mode.
 
@@ -66,20 +72,27 @@ def load_base(
 
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput(
-            "no CUDA device on this machine", value=device,
+            "no CUDA device on this machine",
+            value=device,
             remedy="set compute.device to cpu, or run where there is a GPU",
         )
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     try:
         with quiet_libraries():
             model = AutoModelForCausalLM.from_pretrained(
-                source, revision=revision, trust_remote_code=trust_remote_code, local_files_only=True,
-                use_safetensors=True, dtype=dtype, device_map={"": device},
+                source,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=dtype,
+                device_map={"": device},
                 quantization_config=_four_bit(dtype) if method == "qlora" else None,
             )
     except OSError as error:
         raise BadInput(
-            f"the model cannot be loaded: {str(error).splitlines()[0]}", value=source,
+            f"the model cannot be loaded: {str(error).splitlines()[0]}",
+            value=source,
             remedy="put config.json and *.safetensors there, or download the model beforehand",
         ) from error
     if method == "qlora":
@@ -93,12 +106,22 @@ def load_base(
 
 
 def load_with_adapter(
-    source: str, checkpoint: Path | None, *, method: Method, device: Device, precision: Precision,
-    revision: str | None = None, trust_remote_code: bool = False,
+    source: str,
+    checkpoint: Path | None,
+    *,
+    method: Method,
+    device: Device,
+    precision: Precision,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Any:
     """The base model with the finished adapter in folder `checkpoint`; bare where that is None."""
     model = load_base(
-        source, method=method, device=device, precision=precision, revision=revision,
+        source,
+        method=method,
+        device=device,
+        precision=precision,
+        revision=revision,
         trust_remote_code=trust_remote_code,
     )
     if checkpoint is None:
@@ -134,7 +157,9 @@ def _four_bit(dtype: Any) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
 

@@ -25,8 +25,16 @@ def learning_curve_figure(history: pd.DataFrame, *, title: str, simulated: bool)
         lowest = part[part["split"] == "validation"]
         if len(lowest):
             best = lowest.iloc[int(lowest["loss"].to_numpy().argmin())]
-            axis.plot(best["epoch"], best["loss"], marker="o", markersize=7, markerfacecolor="none",
-                      markeredgecolor="#D55E00", linestyle="none", label="lowest validation loss")
+            axis.plot(
+                best["epoch"],
+                best["loss"],
+                marker="o",
+                markersize=7,
+                markerfacecolor="none",
+                markeredgecolor="#D55E00",
+                linestyle="none",
+                label="lowest validation loss",
+            )
         axis.axvline(1, color="black", linestyle="--", linewidth=0.8)
         axis.set_xlabel("epoch", fontsize=8)
         axis.set_title(as_text(adapter), fontsize=8)

@@ -19,9 +19,7 @@ from evsim_assets.specs.survey import DIGITS, Scale
 from evsim_assets.token_tree.losses import Text, candidate_masses
 
 
-def texts_by_participant(
-    prompts: pd.DataFrame, tokenizer: Any, spec: AdapterSpec
-) -> dict[str, list[Text]]:
+def texts_by_participant(prompts: pd.DataFrame, tokenizer: Any, spec: AdapterSpec) -> dict[str, list[Text]]:
     """Every participant's texts in the order of the table; participants in order of appearance.
 
     With `spec.answers` "digit", of the 0–9 form of each question (`user_digit`, `answer_digit`).
@@ -60,7 +58,8 @@ def _asked(row: Any, digit: bool) -> tuple[str, int, Scale]:
         return row.user, int(row.answer), scale
     if pd.isna(row.answer_digit) or pd.isna(row.user_digit):
         raise BadInput(
-            "the prompt has no 0–9 form, but the adapter answers in digits", value=row.prompt_id,
+            "the prompt has no 0–9 form, but the adapter answers in digits",
+            value=row.prompt_id,
             remedy="use answers: native for this survey",
         )
     return row.user_digit, int(row.answer_digit), DIGITS
@@ -84,7 +83,8 @@ class _Candidates:
             return []
         if self.tokens.setdefault(answer, answer_tokens) != answer_tokens:
             raise BadInput(
-                "the tokens of an answer depend on the prompt before it", value=answer,
+                "the tokens of an answer depend on the prompt before it",
+                value=answer,
                 remedy="use a chat template that separates the answer from the prompt",
             )
         masses = candidate_masses(answer, scale.answers, self.penalty.d)

@@ -30,16 +30,26 @@ class TreeTrainer(Trainer):
     """
 
     def __init__(
-        self, model: Any, arguments: TrainingArguments, *, steps: Sequence[Step],
-        train: Sequence[WeightedTree], validation: Sequence[WeightedTree], alpha: float,
-        max_tokens: int, on_progress: Callable[[float, str], None] | None,
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        *,
+        steps: Sequence[Step],
+        train: Sequence[WeightedTree],
+        validation: Sequence[WeightedTree],
+        alpha: float,
+        max_tokens: int,
+        on_progress: Callable[[float, str], None] | None,
     ) -> None:
         self.steps, self.train_trees = steps, train
         self.alpha, self.max_tokens, self.on_progress = alpha, max_tokens, on_progress
         self.curve: list[CurveRow] = []
         self.losses: list[float] = []  # of the steps since the last evaluation
         super().__init__(
-            model=model, args=arguments, train_dataset=steps, eval_dataset=validation,
+            model=model,
+            args=arguments,
+            train_dataset=steps,
+            eval_dataset=validation,
             callbacks=[_FiniteGradients()],
         )
         self.remove_callback(PrinterCallback)
@@ -104,26 +114,51 @@ class _FiniteGradients(TrainerCallback):
 def _finite(value: float, what: str, step: int) -> float:
     if not torch.isfinite(torch.tensor(value)):
         raise BadInput(
-            f"the {what} at step {step} is not a finite number; nothing is saved", value=value,
+            f"the {what} at step {step} is not a finite number; nothing is saved",
+            value=value,
             remedy="lower training.learning_rate, or check the base model's weights and precision",
         )
     return value
 
 
 def training_arguments(
-    training: TrainingSpec, *, scratch: str, steps: int, evaluate_every: int, device: str,
-    precision: str, paged: bool, seed: int,
+    training: TrainingSpec,
+    *,
+    scratch: str,
+    steps: int,
+    evaluate_every: int,
+    device: str,
+    precision: str,
+    paged: bool,
+    seed: int,
 ) -> TrainingArguments:
     """The spec in Trainer's words. AdamW without weight decay; paged (bitsandbytes) if asked."""
     schedule = training.schedule if training.schedule != "constant" else "constant_with_warmup"
     return TrainingArguments(
-        output_dir=scratch, max_steps=steps, seed=seed, use_cpu=device == "cpu",
-        bf16=precision == "bf16", learning_rate=training.learning_rate, lr_scheduler_type=schedule,
-        warmup_steps=round(training.warmup_fraction * steps), max_grad_norm=training.max_grad_norm,
-        optim="paged_adamw_32bit" if paged else "adamw_torch", weight_decay=0.0,
-        eval_strategy="steps", eval_steps=evaluate_every, eval_on_start=True,
-        save_strategy="best", save_only_model=True, save_total_limit=1,
-        load_best_model_at_end=True, metric_for_best_model="eval_loss", greater_is_better=False,
-        logging_strategy="no", logging_nan_inf_filter=False, report_to=[], disable_tqdm=True,
-        dataloader_pin_memory=False, remove_unused_columns=False,
+        output_dir=scratch,
+        max_steps=steps,
+        seed=seed,
+        use_cpu=device == "cpu",
+        bf16=precision == "bf16",
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=schedule,
+        warmup_steps=round(training.warmup_fraction * steps),
+        max_grad_norm=training.max_grad_norm,
+        optim="paged_adamw_32bit" if paged else "adamw_torch",
+        weight_decay=0.0,
+        eval_strategy="steps",
+        eval_steps=evaluate_every,
+        eval_on_start=True,
+        save_strategy="best",
+        save_only_model=True,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
     )

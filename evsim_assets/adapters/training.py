@@ -67,9 +67,19 @@ class TrainingResult:
 
 
 def train(
-    prompts: pd.DataFrame, spec: AdapterSpec, *, source: str, device: Device, precision: Precision,
-    seed: int, out_dir: Path, revision: str | None = None, trust_remote_code: bool = False,
-    recorded_as: str | None = None, resident: bool | None = None, micro_batch_tokens: int = 16384,
+    prompts: pd.DataFrame,
+    spec: AdapterSpec,
+    *,
+    source: str,
+    device: Device,
+    precision: Precision,
+    seed: int,
+    out_dir: Path,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    recorded_as: str | None = None,
+    resident: bool | None = None,
+    micro_batch_tokens: int = 16384,
     on_progress: Callable[[float, str], None] | None = None,
 ) -> TrainingResult:
     """Fine-tune the base model at `source` as `spec` says, and save the adapter in `out_dir`.
@@ -100,36 +110,60 @@ def train(
     trial = str(spec.trial)
     kept = _kept(prompts, spec.fraction, derived_seed(seed, "fraction", trial))
     trees = {
-        split: [weigh(texts, training.loss_on, alpha) for texts in
-                texts_by_participant(rows, tokenizer, spec).values()]
+        split: [
+            weigh(texts, training.loss_on, alpha)
+            for texts in texts_by_participant(rows, tokenizer, spec).values()
+        ]
         for split, rows in kept.items()
     }
     steps = plan_steps(
-        [t.texts for t in trees["train"]], training.batch_size, training.epochs,
+        [t.texts for t in trees["train"]],
+        training.batch_size,
+        training.epochs,
         derived_seed(seed, "batches", trial),
     )
     with _own_randomness(derived_seed(seed, "adapter", trial)) as small_seed, quiet_libraries():
         base = load_base(
-            source, method=spec.method, device=device, precision=precision, revision=revision,
-            trust_remote_code=trust_remote_code, resident=resident,
+            source,
+            method=spec.method,
+            device=device,
+            precision=precision,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            resident=resident,
         )
         model = _with_lora(base, training)
         from evsim_assets.adapters.trainer import TreeTrainer, training_arguments
 
         with tempfile.TemporaryDirectory(prefix="evsim-adapter-") as scratch:
             arguments = training_arguments(
-                training, scratch=scratch, steps=len(steps), device=device, precision=precision,
+                training,
+                scratch=scratch,
+                steps=len(steps),
+                device=device,
+                precision=precision,
                 evaluate_every=_evaluation_interval(training, spec.fraction, len(steps)),
-                paged=spec.method == "qlora" and device == "cuda", seed=small_seed,
+                paged=spec.method == "qlora" and device == "cuda",
+                seed=small_seed,
             )
             trainer = TreeTrainer(
-                model, arguments, steps=steps, train=trees["train"], validation=trees["validation"],
-                alpha=alpha, max_tokens=micro_batch_tokens, on_progress=on_progress,
+                model,
+                arguments,
+                steps=steps,
+                train=trees["train"],
+                validation=trees["validation"],
+                alpha=alpha,
+                max_tokens=micro_batch_tokens,
+                on_progress=on_progress,
             )
             trainer.train()
     result = _result(
-        trainer.curve, int(trainer.state.best_global_step or 0), trees["train"], steps=len(steps),
-        base_weights=storage_of(model, spec.method, precision), seconds=time.monotonic() - started,
+        trainer.curve,
+        int(trainer.state.best_global_step or 0),
+        trees["train"],
+        steps=len(steps),
+        base_weights=storage_of(model, spec.method, precision),
+        seconds=time.monotonic() - started,
     )
     _save(model, result, spec, recorded_as or source, out_dir)
     return result
@@ -141,10 +175,15 @@ def _result(
     curve = pd.DataFrame(rows, columns=["step", "epoch", "split", "loss"])
     validation = curve[curve.split == "validation"].set_index("step").loss
     return TrainingResult(
-        learning_curve=curve, best_step=best_step, best_validation_loss=float(validation[best_step]),
-        pretrained_validation_loss=float(validation[0]), participants=len(trees),
-        texts=sum(t.texts for t in trees), tree_tokens=sum(len(t.tree) for t in trees),
-        text_tokens=sum(t.text_tokens for t in trees), **known,
+        learning_curve=curve,
+        best_step=best_step,
+        best_validation_loss=float(validation[best_step]),
+        pretrained_validation_loss=float(validation[0]),
+        participants=len(trees),
+        texts=sum(t.texts for t in trees),
+        tree_tokens=sum(len(t.tree) for t in trees),
+        text_tokens=sum(t.text_tokens for t in trees),
+        **known,
     )
 
 
@@ -159,7 +198,9 @@ def _kept(prompts: pd.DataFrame, fraction: float, seed: int) -> dict[str, pd.Dat
     for split, table in rows.items():
         if table.empty:
             raise BadInput(
-                f"no prompts in the {split} split", field="split", value=split,
+                f"no prompts in the {split} split",
+                field="split",
+                value=split,
                 remedy="give the study more participants",
             )
     return rows
@@ -193,23 +234,24 @@ def _with_lora(model: Any, training: TrainingSpec) -> Any:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        r=training.rank, lora_alpha=training.lora_alpha,  # type: ignore[arg-type]  # divides by r, any number
+        r=training.rank,
+        lora_alpha=training.lora_alpha,  # type: ignore[arg-type]  # divides by r, any number
         lora_dropout=training.dropout,
-        target_modules="all-linear", task_type="CAUSAL_LM",
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
 
 
-def _save(
-    model: Any, result: TrainingResult, spec: AdapterSpec, base_model: str, out_dir: Path
-) -> None:
+def _save(model: Any, result: TrainingResult, spec: AdapterSpec, base_model: str, out_dir: Path) -> None:
     """The PEFT folder, with what would differ between machines or runs taken out of it."""
     import torch
 
     for name, weight in model.named_parameters():
         if weight.requires_grad and not torch.isfinite(weight).all():
             raise BadInput(
-                "a trained weight is not a finite number; nothing is saved", value=name,
+                "a trained weight is not a finite number; nothing is saved",
+                value=name,
                 remedy="lower training.learning_rate",
             )
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -27,15 +27,22 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     algorithms = dg.StaticPartitionsDefinition(list(study.baselines.algorithms))
     common: dict[str, Any] = {"group_name": study.name, "owners": OWNERS}
     meaning = spec_hash(
-        study.baselines, study.seed, study.sample, answer_scales(survey, study),
+        study.baselines,
+        study.seed,
+        study.sample,
+        answer_scales(survey, study),
         survey.model_dump(include={"demographics", "questions"}),
     )
     said = " SIMULATED humans." if survey.simulated else ""
     fits_key = [study.name, "baseline_fits"]
 
     @dg.asset(
-        key=fits_key, partitions_def=algorithms, metadata={DIMENSION: "algorithm"}, **common,
-        code_version=f"{VERSION}.{meaning}", kinds={"scikitlearn", "parquet"},
+        key=fits_key,
+        partitions_def=algorithms,
+        metadata={DIMENSION: "algorithm"},
+        **common,
+        code_version=f"{VERSION}.{meaning}",
+        kinds={"scikitlearn", "parquet"},
         automation_condition=refreshed(),
         ins={
             "responses": dg.AssetIn(key=[survey.name, "responses"]),
@@ -51,27 +58,42 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         rows = responses.merge(people[["participant", "split"]], on="participant")
         tables = [
             fit_grid(
-                algorithm, getattr(study.baselines, algorithm, None), rows,
-                demographics=survey.demographics, scales={q.id: q.scale for q in survey.questions},
-                seed=study.seed, answers=answers, max_train_rows=study.baselines.max_train_rows,
+                algorithm,
+                getattr(study.baselines, algorithm, None),
+                rows,
+                demographics=survey.demographics,
+                scales={q.id: q.scale for q in survey.questions},
+                seed=study.seed,
+                answers=answers,
+                max_train_rows=study.baselines.max_train_rows,
                 on_progress=reporter(context.log),
             )
             for answers in answer_scales(survey, study)
         ]
         table = pd.concat(tables, ignore_index=True)
-        return table_output(table, settings=int(table["setting"].nunique()), seconds=float(table["seconds"].sum()))
+        return table_output(
+            table, settings=int(table["setting"].nunique()), seconds=float(table["seconds"].sum())
+        )
 
     @dg.asset(
-        key=[study.name, "baseline_curves"], code_version=VERSION, kinds={"parquet"}, **common,
-        ins={"fits": dg.AssetIn(key=fits_key)}, automation_condition=cheap(),
-        description=f"A (KL, RMSE) point a setting, and the Pareto front of each algorithm (Figure 11).{said}",
+        key=[study.name, "baseline_curves"],
+        code_version=VERSION,
+        kinds={"parquet"},
+        **common,
+        ins={"fits": dg.AssetIn(key=fits_key)},
+        automation_condition=cheap(),
+        description=f"A (KL, RMSE) point a setting, and each algorithm's Pareto front (Figure 11).{said}",
     )
     def baseline_curves(fits: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         return table_output(curves_of(fits))
 
     @dg.asset(
-        key=[study.name, "chosen_baselines"], code_version=VERSION, kinds={"parquet"}, **common,
-        ins={"fits": dg.AssetIn(key=fits_key)}, automation_condition=cheap(),
+        key=[study.name, "chosen_baselines"],
+        code_version=VERSION,
+        kinds={"parquet"},
+        **common,
+        ins={"fits": dg.AssetIn(key=fits_key)},
+        automation_condition=cheap(),
         description=f"The setting of each algorithm that is best on validation, with its test figures.{said}",
     )
     def chosen_baselines(fits: pd.DataFrame) -> dg.Output[pd.DataFrame]:

@@ -15,11 +15,16 @@ from evsim_assets.specs.study import CatBoostGrid
 
 def catboost_settings(grid: CatBoostGrid) -> list[Setting]:
     """Every setting of the grid, in its order."""
-    return list(grid_settings(
-        learning_rate=grid.learning_rate, random_strength=grid.random_strength,
-        one_hot_max_size=grid.one_hot_max_size, l2_leaf_reg=grid.l2_leaf_reg,
-        bagging_temperature=grid.bagging_temperature, iterations=(grid.iterations,),
-    ))
+    return list(
+        grid_settings(
+            learning_rate=grid.learning_rate,
+            random_strength=grid.random_strength,
+            one_hot_max_size=grid.one_hot_max_size,
+            l2_leaf_reg=grid.l2_leaf_reg,
+            bagging_temperature=grid.bagging_temperature,
+            iterations=(grid.iterations,),
+        )
+    )
 
 
 def fit_catboost(problem: Problem, settings: list[Setting]) -> Iterator[Fitted]:
@@ -39,8 +44,13 @@ def fit_catboost(problem: Problem, settings: list[Setting]) -> Iterator[Fitted]:
     for setting in settings:
         started = time.perf_counter()
         model = CatBoostRegressor(
-            **setting, loss_function="RMSE", bootstrap_type="Bayesian", random_seed=problem.seed % 2**31,
-            thread_count=1, verbose=False, allow_writing_files=False,
+            **setting,
+            loss_function="RMSE",
+            bootstrap_type="Bayesian",
+            random_seed=problem.seed % 2**31,
+            thread_count=1,
+            verbose=False,
+            allow_writing_files=False,
         )
         model.fit(train)
         predictions = {split: model.predict(pool, thread_count=1) for split, pool in rows.items()}

@@ -12,7 +12,14 @@ import pandas as pd
 CURVE = ["algorithm", "question", "answers"]
 CURVE_COLUMNS = [*CURVE, "setting", "kl", "rmse", "w1", "on_front"]
 CHOSEN_COLUMNS = [
-    *CURVE, "chosen_by", "setting", "validation_kl", "validation_rmse", "kl", "rmse", "w1",
+    *CURVE,
+    "chosen_by",
+    "setting",
+    "validation_kl",
+    "validation_rmse",
+    "kl",
+    "rmse",
+    "w1",
 ]
 
 
@@ -53,9 +60,11 @@ def chosen_on_validation(fits: pd.DataFrame) -> pd.DataFrame:
 
 
 def _chosen_row(row: pd.DataFrame, measure: str) -> pd.DataFrame:
-    flat = pd.DataFrame({
-        "chosen_by": measure,
-        **{f"validation_{m}": row[(m, "validation")].astype(float) for m in ("kl", "rmse")},
-        **{m: row[(m, "test")].astype(float) for m in ("kl", "rmse", "w1")},
-    })
+    flat = pd.DataFrame(
+        {
+            "chosen_by": measure,
+            **{f"validation_{m}": row[(m, "validation")].astype(float) for m in ("kl", "rmse")},
+            **{m: row[(m, "test")].astype(float) for m in ("kl", "rmse", "w1")},
+        }
+    )
     return flat.reset_index()

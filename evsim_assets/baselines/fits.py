@@ -26,8 +26,20 @@ from evsim_assets.specs.survey import DIGITS, Demographic, Scale
 Algorithm = Literal["svr", "catboost", "random"]
 EVALUATED = ("validation", "test")
 FIT_COLUMNS = [
-    "algorithm", "question", "answers", "setting", "split", "kl", "rmse", "w1", "seconds",
-    "n", "train_rows", "clipped", "converged", "reason",
+    "algorithm",
+    "question",
+    "answers",
+    "setting",
+    "split",
+    "kl",
+    "rmse",
+    "w1",
+    "seconds",
+    "n",
+    "train_rows",
+    "clipped",
+    "converged",
+    "reason",
 ]
 
 
@@ -138,8 +150,12 @@ def _training_part(train: pd.DataFrame, most: int | None, seed: int, question: s
 
 
 def _fit(
-    algorithm: Algorithm, splits: Mapping[str, pd.DataFrame], scale: Scale,
-    demographics: Sequence[Demographic], seed: int, settings: list[Setting],
+    algorithm: Algorithm,
+    splits: Mapping[str, pd.DataFrame],
+    scale: Scale,
+    demographics: Sequence[Demographic],
+    seed: int,
+    settings: list[Setting],
 ) -> Iterator[Fitted]:
     train = splits["train"]
     target = answer_positions(train["answer"], scale) / (len(scale.answers) - 1)
@@ -159,8 +175,11 @@ def _fitted_rows(
         human, model = answer_counts(answers, scale), answer_counts(given, scale)
         population = population_measures(scale, human, model)
         measured[split] = {
-            "kl": float(population["kl"]), "rmse": rmse(answers, given), "w1": float(population["w1"]),
-            "n": len(answers), "clipped": clipped,
+            "kl": float(population["kl"]),
+            "rmse": rmse(answers, given),
+            "w1": float(population["w1"]),
+            "n": len(answers),
+            "clipped": clipped,
         }
     fit = {"seconds": fitted.seconds, "converged": fitted.converged, "train_rows": len(splits["train"])}
     for setting in fitted.settings:
@@ -178,9 +197,17 @@ def _random_rows(splits: Mapping[str, pd.DataFrame], scale: Scale) -> Iterator[d
         measured = distribution_rows(scale, answers, uniform)
         rows = {(r["point_answer"], r["measure"]): r["value"] for r in measured}
         yield {
-            "setting": "{}", "split": split, "kl": rows["none", "kl"], "w1": rows["none", "w1"],
-            "rmse": rows["sample", "rmse"], "seconds": 0.0, "n": len(answers), "train_rows": 0,
-            "clipped": 0, "converged": True, "reason": None,
+            "setting": "{}",
+            "split": split,
+            "kl": rows["none", "kl"],
+            "w1": rows["none", "w1"],
+            "rmse": rows["sample", "rmse"],
+            "seconds": 0.0,
+            "n": len(answers),
+            "train_rows": 0,
+            "clipped": 0,
+            "converged": True,
+            "reason": None,
         }
 
 
@@ -190,6 +217,15 @@ def _unfitted_rows(
     for setting in settings:
         for split in splits:
             yield {
-                "setting": setting_text(setting), "split": split, "kl": np.nan, "rmse": np.nan, "w1": np.nan,
-                "seconds": 0.0, "n": 0, "train_rows": 0, "clipped": 0, "converged": False, "reason": reason,
+                "setting": setting_text(setting),
+                "split": split,
+                "kl": np.nan,
+                "rmse": np.nan,
+                "w1": np.nan,
+                "seconds": 0.0,
+                "n": 0,
+                "train_rows": 0,
+                "clipped": 0,
+                "converged": False,
+                "reason": reason,
             }

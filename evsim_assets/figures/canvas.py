@@ -80,7 +80,7 @@ def panels(
     FigureCanvasAgg(figure)
     grid = figure.subplots(down, across, squeeze=False)
     axes = dict(zip(wanted, grid.flat, strict=False))
-    for empty in list(grid.flat)[len(wanted):]:
+    for empty in list(grid.flat)[len(wanted) :]:
         empty.set_visible(False)
     for name, axis in axes.items():
         axis.set_title(as_text(name), fontsize=10)

@@ -115,11 +115,18 @@ def population_histograms(
     parts, known = [], _without_none(factors)
     for simulated in simulated_answers(prompts, distributions, generations, factors):
         human = simulated.human
-        parts.append(pd.DataFrame({
-            **known, "temperature": simulated.temperature, "question": human.question,
-            "answer": human.scale.answers, "human": answer_counts(human.answers, human.scale),
-            "simulated": simulated.population,
-        }))
+        parts.append(
+            pd.DataFrame(
+                {
+                    **known,
+                    "temperature": simulated.temperature,
+                    "question": human.question,
+                    "answer": human.scale.answers,
+                    "human": answer_counts(human.answers, human.scale),
+                    "simulated": simulated.population,
+                }
+            )
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -133,7 +140,9 @@ def simulated_answers(
         drawn = generations[generations["prompt_id"].isin(asked)]
         for temperature in sorted(distributions["temperature"].unique()):
             yield _simulated(
-                human, float(temperature), read[read["temperature"] == temperature],
+                human,
+                float(temperature),
+                read[read["temperature"] == temperature],
                 drawn[drawn["temperature"] == temperature],
             )
 
@@ -149,12 +158,14 @@ def _simulated(
     """Both parts of a question's simulated answers: the exact and the decoded."""
     exact, lost = _exact_part(human, temperature, read)
     answer = drawn["answer"].astype("Float64")
-    sampled = pd.DataFrame({
-        "prompt": pd.Index(human.rows["prompt_id"]).get_indexer(pd.Index(drawn["prompt_id"])),
-        "replicate": drawn["replicate"].to_numpy(),
-        "answer": answer.where(drawn["success"]).to_numpy(dtype=float, na_value=np.nan),
-        "decoded": (drawn["made_by"] == "decode").to_numpy(),
-    })
+    sampled = pd.DataFrame(
+        {
+            "prompt": pd.Index(human.rows["prompt_id"]).get_indexer(pd.Index(drawn["prompt_id"])),
+            "replicate": drawn["replicate"].to_numpy(),
+            "answer": answer.where(drawn["success"]).to_numpy(dtype=float, na_value=np.nan),
+            "decoded": (drawn["made_by"] == "decode").to_numpy(),
+        }
+    )
     decoded = sampled[sampled["decoded"]]
     said = decoded[decoded["answer"].notna()]
     positions = answer_positions(said["answer"], human.scale)
@@ -182,7 +193,8 @@ def _exact_part(
         raise BadInput(
             f"{len(missing)} of {len(wanted)} test prompts of question {human.question!r} have no answer"
             f" distribution at temperature {temperature:g}",
-            value=missing[0], remedy="materialize the answer distributions again",
+            value=missing[0],
+            remedy="materialize the answer distributions again",
         )
     ordered = by_prompt.loc[wanted]
     exact = np.stack([np.asarray(p, dtype=np.float64) for p in ordered["probabilities"]])
@@ -235,8 +247,12 @@ def _sample_rows(simulated: SimulatedAnswers) -> Iterator[dict[str, Any]]:
     kept = [value for value in correlations if not np.isnan(value)]
     failed = (len(sampled) - len(answered)) / sampled["replicate"].nunique()
     yield from _paired_rows(
-        "sample", humans, answered["answer"].to_numpy(), float(np.mean(kept)) if kept else np.nan,
-        answered["prompt"].nunique(), failed,
+        "sample",
+        humans,
+        answered["answer"].to_numpy(),
+        float(np.mean(kept)) if kept else np.nan,
+        answered["prompt"].nunique(),
+        failed,
     )
 
 

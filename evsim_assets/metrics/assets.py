@@ -33,14 +33,19 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     adapters = adapters_partitions(study)
     said = " SIMULATED humans." if survey.simulated else ""
     common: dict[str, Any] = {
-        "group_name": study.name, "owners": OWNERS, "automation_condition": cheap(), "kinds": {"parquet"},
+        "group_name": study.name,
+        "owners": OWNERS,
+        "automation_condition": cheap(),
+        "kinds": {"parquet"},
     }
 
     def of(name: str) -> dg.AssetIn:
         return dg.AssetIn(key=[study.name, name])
 
     @dg.asset(
-        key=[study.name, "noise_floor"], ins={"prompts": of("prompts")}, **common,
+        key=[study.name, "noise_floor"],
+        ins={"prompts": of("prompts")},
+        **common,
         code_version=f"{VERSION}.{spec_hash(study.seed)}",
         description=f"Every measure between two samples of humans: what is left of it is noise.{said}",
     )
@@ -49,7 +54,10 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         return table_output(table, floors=markdown(table.dropna(subset=["floor"])))
 
     @dg.asset(
-        key=[study.name, "null_models"], ins={"prompts": of("prompts")}, code_version=VERSION, **common,
+        key=[study.name, "null_models"],
+        ins={"prompts": of("prompts")},
+        code_version=VERSION,
+        **common,
         description=f"Models that know nothing, or only the population, against the test answers.{said}",
     )
     def null_models(prompts: pd.DataFrame) -> dg.Output[pd.DataFrame]:
@@ -57,24 +65,33 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         return table_output(table, nulls=markdown(table))
 
     succeeds = dg.AssetCheckSpec(
-        "answers_are_numbers", asset=[study.name, "metrics"],
+        "answers_are_numbers",
+        asset=[study.name, "metrics"],
         description=f"At least {LEAST_SUCCESS_RATE:.0%} of the answers are numbers on the scale.",
     )
     of_an_adapter: dict[str, Any] = {
-        "partitions_def": adapters, "metadata": {DIMENSION: "adapter"}, "code_version": VERSION,
+        "partitions_def": adapters,
+        "metadata": {DIMENSION: "adapter"},
+        "code_version": VERSION,
         "ins": {
-            "prompts": of("prompts"), "distributions": of("answer_distributions"),
+            "prompts": of("prompts"),
+            "distributions": of("answer_distributions"),
             "generations": of("generations"),
         },
     }
 
     @dg.asset(
-        key=[study.name, "metrics"], check_specs=[succeeds], **of_an_adapter, **common,
+        key=[study.name, "metrics"],
+        check_specs=[succeeds],
+        **of_an_adapter,
+        **common,
         description="Agreement of an adapter's population with the human test answers, per temperature,"
         f" question and point answer.{said}",
     )
     def metrics(
-        context: dg.AssetExecutionContext, prompts: pd.DataFrame, distributions: pd.DataFrame,
+        context: dg.AssetExecutionContext,
+        prompts: pd.DataFrame,
+        distributions: pd.DataFrame,
         generations: pd.DataFrame,
     ) -> Iterator[Any]:
         spec = study.adapter(context.partition_key)
@@ -87,16 +104,22 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         yield table_output(table, measures=markdown(shown.reset_index().round(3)))
         least = float(rates["value"].min())
         yield dg.AssetCheckResult(
-            check_name="answers_are_numbers", passed=least >= LEAST_SUCCESS_RATE,
-            severity=dg.AssetCheckSeverity.WARN, metadata={"least_success_rate": least},
+            check_name="answers_are_numbers",
+            passed=least >= LEAST_SUCCESS_RATE,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"least_success_rate": least},
         )
 
     @dg.asset(
-        key=[study.name, "answer_histograms"], **of_an_adapter, **common,
+        key=[study.name, "answer_histograms"],
+        **of_an_adapter,
+        **common,
         description=f"Counts of human and simulated answers behind the metrics.{said}",
     )
     def answer_histograms(
-        context: dg.AssetExecutionContext, prompts: pd.DataFrame, distributions: pd.DataFrame,
+        context: dg.AssetExecutionContext,
+        prompts: pd.DataFrame,
+        distributions: pd.DataFrame,
         generations: pd.DataFrame,
     ) -> dg.Output[pd.DataFrame]:
         spec = study.adapter(context.partition_key)
@@ -112,9 +135,13 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         return table_output(table, **plots)
 
     @dg.asset(
-        key=[study.name, "scoreboard"], code_version=VERSION, **common,
+        key=[study.name, "scoreboard"],
+        code_version=VERSION,
+        **common,
         ins={
-            "metrics": of("metrics"), "floors": of("noise_floor"), "nulls": of("null_models"),
+            "metrics": of("metrics"),
+            "floors": of("noise_floor"),
+            "nulls": of("null_models"),
             "chosen": of("chosen_baselines"),
         },
         description=f"One row an adapter, temperature and question, beside floor, nulls and baselines.{said}",

@@ -31,8 +31,13 @@ def histogram_figure(
     """
     chosen = histograms[(histograms["question"] == question) & (histograms["temperature"] == temperature)]
     looks = adapter_looks(chosen)
-    figure, axes = panels(looks, f"{title}: answers to {question} at T={temperature:g}",
-                          simulated=simulated, columns=4, size=(3.1, 2.2))
+    figure, axes = panels(
+        looks,
+        f"{title}: answers to {question} at T={temperature:g}",
+        simulated=simulated,
+        columns=4,
+        size=(3.1, 2.2),
+    )
     for adapter, axis in axes.items():
         part = chosen[chosen["adapter"] == adapter].sort_values("answer")
         bins = min(HISTOGRAM_BINS, len(part))  # those of `kl`
@@ -40,8 +45,15 @@ def histogram_figure(
         width = 0.86 * (centres[1] - centres[0])
         axis.bar(centres, _shares(part["human"], bins), width, color="#c4c4c4", label="humans (test)")
         if part["simulated"].sum() > 0:
-            axis.bar(centres, _shares(part["simulated"], bins), width, fill=False, linewidth=1.4,
-                     edgecolor=looks[adapter].colour, label="simulated")
+            axis.bar(
+                centres,
+                _shares(part["simulated"], bins),
+                width,
+                fill=False,
+                linewidth=1.4,
+                edgecolor=looks[adapter].colour,
+                label="simulated",
+            )
         else:
             axis.text(0.5, 0.5, "never answers", transform=axis.transAxes, ha="center", color="#a00000")
         axis.set_title(as_text(adapter), fontsize=8)

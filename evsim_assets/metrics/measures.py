@@ -49,7 +49,8 @@ def answer_positions(answers: npt.ArrayLike, scale: Scale) -> npt.NDArray[np.int
     if off.any():
         raise BadInput(
             f"an answer is not on the scale {scale.low}, {scale.low + scale.step}, … {scale.high}",
-            value=float(given[off][0]), remedy="leave failures out of the answers and count them",
+            value=float(given[off][0]),
+            remedy="leave failures out of the answers and count them",
         )
     return positions.astype(np.int64)
 
@@ -245,7 +246,8 @@ def _paired_errors(human: npt.ArrayLike, model: npt.ArrayLike) -> Floats:
     if first.shape != second.shape or first.size == 0 or not np.all(np.isfinite(second)):
         raise BadInput(
             "paired answers must be as many on both sides, at least one, and all there",
-            value=(first.shape, second.shape), remedy="leave failures out of both sides and count them",
+            value=(first.shape, second.shape),
+            remedy="leave failures out of both sides and count them",
         )
     return first - second
 
@@ -255,4 +257,3 @@ def _mean_ranks(answers: npt.ArrayLike) -> Floats:
     _, place, size = np.unique(np.asarray(answers), return_inverse=True, return_counts=True)
     last = np.cumsum(size)
     return np.asarray(((last - size + 1 + last) / 2)[place], dtype=np.float64)
-

@@ -25,7 +25,15 @@ from evsim_assets.specs.seeds import derived_seed
 
 RESAMPLES = 200
 FLOOR_COLUMNS = [
-    "question", "answers", "measure", "floor", "floor_low", "floor_high", "n", "resamples", "reason"
+    "question",
+    "answers",
+    "measure",
+    "floor",
+    "floor_low",
+    "floor_high",
+    "n",
+    "resamples",
+    "reason",
 ]
 NO_SECOND_ANSWER = "nobody answers the same prompt twice, so there is no human-to-human error"
 
@@ -49,7 +57,8 @@ def noise_floor(prompts: pd.DataFrame, seed: int, resamples: int = RESAMPLES) ->
     tested = prompts.loc[prompts["split"] == "test", "participant"].nunique()
     if len(people) < 2 or tested < 1:
         raise BadInput(
-            "a noise floor needs two participants, one of them in the test split", value=len(people),
+            "a noise floor needs two participants, one of them in the test split",
+            value=len(people),
             remedy="add waves, or ask for a larger sample",
         )
     n = min(tested, len(people) // 2)

@@ -10,9 +10,14 @@ import numpy as np
 import pandas as pd
 
 SHOWN = {  # column of the scoreboard: (point answer, measure)
-    "kl": ("none", "kl"), "w1": ("none", "w1"), "sd_ratio": ("none", "sd_ratio"),
-    "rmse": ("sample", "rmse"), "rmse_mean": ("mean", "rmse"), "spearman": ("sample", "spearman"),
-    "success_rate": ("none", "success_rate"), "n_failed": ("sample", "n_failed"),
+    "kl": ("none", "kl"),
+    "w1": ("none", "w1"),
+    "sd_ratio": ("none", "sd_ratio"),
+    "rmse": ("sample", "rmse"),
+    "rmse_mean": ("mean", "rmse"),
+    "spearman": ("sample", "spearman"),
+    "success_rate": ("none", "success_rate"),
+    "n_failed": ("sample", "n_failed"),
 }
 GAP_MEASURES = ("w1", "kl")
 PLACE = ["question", "answers"]
@@ -107,7 +112,11 @@ def _best_baseline(chosen: pd.DataFrame, measure: str) -> pd.DataFrame:
     columns = {measure: f"best_baseline_{measure}", "algorithm": f"best_baseline_{measure}_by"}
     rows = chosen[chosen["chosen_by"] == measure]
     if not len(rows):
-        return pd.DataFrame({**{c: pd.Series(dtype=object) for c in PLACE},
-                             **{c: pd.Series(dtype=object) for c in columns.values()}})
+        return pd.DataFrame(
+            {
+                **{c: pd.Series(dtype=object) for c in PLACE},
+                **{c: pd.Series(dtype=object) for c in columns.values()},
+            }
+        )
     best = rows.loc[rows.groupby(PLACE)[f"validation_{measure}"].idxmin()]
     return best[[*PLACE, *columns]].rename(columns=columns).replace({np.nan: None})

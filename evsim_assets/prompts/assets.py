@@ -26,12 +26,17 @@ def prompt_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         survey.prompts, survey.model_dump(include={"demographics", "questions"}), study.sample
     )
     common: dict[str, Any] = {
-        "group_name": study.name, "owners": OWNERS, "automation_condition": cheap(),
+        "group_name": study.name,
+        "owners": OWNERS,
+        "automation_condition": cheap(),
     }
     said = " SIMULATED answers." if survey.simulated else ""
 
     @dg.asset(
-        key=[study.name, "prompts"], kinds={"parquet"}, code_version=f"{VERSION}.{meaning}", **common,
+        key=[study.name, "prompts"],
+        kinds={"parquet"},
+        code_version=f"{VERSION}.{meaning}",
+        **common,
         ins={
             "responses": dg.AssetIn(key=[survey.name, "responses"]),
             "splits": dg.AssetIn(key=[survey.name, "splits"]),
@@ -45,7 +50,9 @@ def prompt_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         return table_output(table, participants=markdown(people.reset_index()), examples=_whole(first))
 
     @dg.asset(
-        key=[study.name, "prompt_lengths"], kinds={"parquet"}, **common,
+        key=[study.name, "prompt_lengths"],
+        kinds={"parquet"},
+        **common,
         code_version=f"{VERSION}.{spec_hash(study.models)}",
         ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])},
         description="Tokens a prompt for each model, and what the token tree shares (Table 5).",

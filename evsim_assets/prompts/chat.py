@@ -11,9 +11,7 @@ from typing import Any
 from evsim_assets.specs.errors import BadInput
 
 
-def render(
-    tokenizer: Any, system: str, user: str, answer: str | None = None
-) -> tuple[list[int], list[int]]:
+def render(tokenizer: Any, system: str, user: str, answer: str | None = None) -> tuple[list[int], list[int]]:
     """Token ids of the prompt, and of the answer with its end of turn (empty without an answer).
 
     The prompt is the model's own chat template up to where the assistant speaks, so nothing is
@@ -25,7 +23,8 @@ def render(
     """
     if not tokenizer.chat_template:
         raise BadInput(
-            "the model's tokenizer has no chat template", value=tokenizer.name_or_path,
+            "the model's tokenizer has no chat template",
+            value=tokenizer.name_or_path,
             remedy="use a chat model, or add chat_template.jinja to the model's folder",
         )
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]

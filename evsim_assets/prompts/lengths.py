@@ -43,7 +43,8 @@ def token_lengths(prompts: pd.DataFrame, tokenizer: Any, model: str) -> pd.DataF
     total = _row(model, "all", lengths)
     text_tokens = (lengths["prompt_tokens"] + lengths["answer_tokens"]).sum() / len(people)
     total |= {
-        "text_tokens": float(text_tokens), "tree_tokens": float(np.mean(trees)),
+        "text_tokens": float(text_tokens),
+        "tree_tokens": float(np.mean(trees)),
         "sharing": float(text_tokens / np.mean(trees)),
     }
     return pd.DataFrame([*rows, total])
@@ -51,7 +52,10 @@ def token_lengths(prompts: pd.DataFrame, tokenizer: Any, model: str) -> pd.DataF
 
 def _row(model: str, question: object, part: pd.DataFrame) -> dict[str, Any]:
     return {
-        "model": model, "question": str(question), "participants": part["participant"].nunique(),
-        "texts": len(part), "prompt_tokens": float(part["prompt_tokens"].mean()),
+        "model": model,
+        "question": str(question),
+        "participants": part["participant"].nunique(),
+        "texts": len(part),
+        "prompt_tokens": float(part["prompt_tokens"].mean()),
         "answer_tokens": float(part["answer_tokens"].mean()),
     }

@@ -17,8 +17,20 @@ from evsim_assets.specs.survey import DIGITS, SEVERAL_SEPARATOR, Demographic, Sc
 
 SPLITS = ("train", "validation", "test")
 PROMPT_COLUMNS = [
-    "prompt_id", "participant", "split", "question", "order", "intervention", "answer",
-    "answer_digit", "low", "high", "step", "system", "user", "user_digit",
+    "prompt_id",
+    "participant",
+    "split",
+    "question",
+    "order",
+    "intervention",
+    "answer",
+    "answer_digit",
+    "low",
+    "high",
+    "step",
+    "system",
+    "user",
+    "user_digit",
 ]
 
 
@@ -40,7 +52,9 @@ def sampled_participants(splits: pd.DataFrame, sample: Sample | None) -> pd.Data
         if len(people) < wanted:
             raise BadInput(
                 f"the survey has {len(people)} {split} participants, fewer than the sample asks for",
-                field=f"sample.{split}", value=wanted, remedy="ask for fewer, or add waves",
+                field=f"sample.{split}",
+                value=wanted,
+                remedy="ask for fewer, or add waves",
             )
         chosen.append(people.head(wanted))
     return pd.concat(chosen, ignore_index=True)
@@ -77,7 +91,8 @@ def describe(person: Mapping[Any, Any], demographics: tuple[Demographic, ...]) -
     """`{age: 18–25, gender: Man}`: what is known of the person; what is missing is left out."""
     known = [
         f"{d.name}: {str(person[d.slug]).replace(SEVERAL_SEPARATOR, ', ')}"
-        for d in demographics if not pd.isna(person[d.slug])
+        for d in demographics
+        if not pd.isna(person[d.slug])
     ]
     return "{" + ", ".join(known) + "}"
 

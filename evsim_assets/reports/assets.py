@@ -29,21 +29,42 @@ def report_store(lake: Lake, study: str) -> VersionedStore:
 def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     """`[<study>, report]`."""
     said = " SIMULATED humans." if survey.simulated else ""
-    inputs = ("scoreboard", "answer_histograms", "baseline_curves", "chosen_baselines", "noise_floor", "null_models")
+    inputs = (
+        "scoreboard",
+        "answer_histograms",
+        "baseline_curves",
+        "chosen_baselines",
+        "noise_floor",
+        "null_models",
+    )
 
     @dg.asset(
-        key=[study.name, "report"], group_name=study.name, owners=OWNERS, kinds={"html", "matplotlib"},
+        key=[study.name, "report"],
+        group_name=study.name,
+        owners=OWNERS,
+        kinds={"html", "matplotlib"},
         code_version=f"{VERSION}.{spec_hash(study.title, study.note, study.published)}",
-        automation_condition=cheap(), deps=[[study.name, "adapter_checkpoint"]],
+        automation_condition=cheap(),
+        deps=[[study.name, "adapter_checkpoint"]],
         ins={name: dg.AssetIn(key=[study.name, name]) for name in inputs},
         description=f"RMSE–KL plot, histograms, learning curves and tables on one page.{said}",
     )
     def report(
-        scoreboard: pd.DataFrame, answer_histograms: pd.DataFrame, baseline_curves: pd.DataFrame,
-        chosen_baselines: pd.DataFrame, noise_floor: pd.DataFrame, null_models: pd.DataFrame, lake: Lake,
+        scoreboard: pd.DataFrame,
+        answer_histograms: pd.DataFrame,
+        baseline_curves: pd.DataFrame,
+        chosen_baselines: pd.DataFrame,
+        noise_floor: pd.DataFrame,
+        null_models: pd.DataFrame,
+        lake: Lake,
     ) -> dg.MaterializeResult:
         results = Results(
-            scoreboard, answer_histograms, baseline_curves, chosen_baselines, noise_floor, null_models,
+            scoreboard,
+            answer_histograms,
+            baseline_curves,
+            chosen_baselines,
+            noise_floor,
+            null_models,
             _learning_curves(lake, study),
         )
         pictures: dict[str, bytes] = {}

@@ -20,6 +20,7 @@ from evsim_assets.reports.tables import (
     baseline_rows,
     floor_rows,
     null_rows,
+    published_rows,
     scoreboard_notes,
     scoreboard_rows,
 )
@@ -46,8 +47,14 @@ def write_report(folder: Path, survey: SurveySpec, study: StudySpec, results: Re
     for name, shown in drawn.items():
         (folder / name).write_bytes(shown.png)
     page = render_page(
-        study.title, survey.title, survey.source, simulated=survey.simulated, note=study.note,
-        pictures=list(drawn.values()), tables=_tables(results), remarks=scoreboard_notes(results.scoreboard),
+        study.title,
+        survey.title,
+        survey.source,
+        simulated=survey.simulated,
+        note=study.note,
+        pictures=list(drawn.values()),
+        tables=_tables(results, published(study)),
+        remarks=scoreboard_notes(results.scoreboard),
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
     return {name: shown.png for name, shown in drawn.items()}
@@ -55,41 +62,92 @@ def write_report(folder: Path, survey: SurveySpec, study: StudySpec, results: Re
 
 def _pictures(survey: SurveySpec, study: StudySpec, results: Results) -> Iterator[tuple[str, Picture]]:
     board = results.scoreboard
-    published = pd.DataFrame([point.model_dump() for point in study.published]) if study.published else None
     for answers in dict.fromkeys(board["answers"]):
         name = "rmse_kl.png" if answers == "native" else f"rmse_kl_{answers}.png"
         png = rmse_kl_figure(
-            board, results.curves, results.floors, title=study.title, simulated=survey.simulated,
-            answers=answers, paper=published if answers == "native" else None,
+            board,
+            results.curves,
+            results.floors,
+            title=study.title,
+            simulated=survey.simulated,
+            answers=answers,
+            paper=published(study) if answers == "native" else None,
         )
-        yield name, Picture(
-            "Population and individual agreement", "KL of the answer distribution against RMSE of a drawn"
-            " answer; both are better when smaller. Nothing can be expected to lie left of the noise floor.", png,
+        yield (
+            name,
+            Picture(
+                "Population and individual agreement",
+                "KL of the answer distribution against RMSE of a drawn answer; both are better when smaller."
+                " In the band, a model is no further from these humans than other humans are.",
+                png,
+            ),
         )
     hottest = float(board["temperature"].max())
     for question in dict.fromkeys(results.histograms["question"]):
         png = histogram_figure(
-            results.histograms, question, hottest, title=f"{study.title}: {question}", simulated=survey.simulated
+            results.histograms,
+            question,
+            hottest,
+            title=f"{study.title}: {question}",
+            simulated=survey.simulated,
         )
-        yield f"histogram_{question}.png", Picture(
-            f"Answers to “{question}”", f"Shares of human and simulated answers at temperature {hottest:g}.", png
+        yield (
+            f"histogram_{question}.png",
+            Picture(
+                f"Answers to “{question}”",
+                f"Shares of human and simulated answers at temperature {hottest:g}.",
+                png,
+            ),
         )
     if len(results.learning_curves):
         png = learning_curve_figure(
             results.learning_curves, title=f"{study.title}: learning curves", simulated=survey.simulated
         )
-        yield "learning_curves.png", Picture(
-            "Learning curves", "Loss by epoch; the checkpoint kept is the one of the lowest validation loss.", png
+        yield (
+            "learning_curves.png",
+            Picture(
+                "Learning curves",
+                "Loss by epoch; the checkpoint kept is the one of the lowest validation loss.",
+                png,
+            ),
         )
 
 
-def _tables(results: Results) -> list[Table]:
-    return [
-        Table("Scoreboard", "One row an adapter, temperature and question. Floors are what two samples of"
-              " humans differ by; the gap closed is measured from the uniform null.",
-              scoreboard_rows(results.scoreboard)),
-        Table("Noise floors", "Each measure between two disjoint samples of humans of the test split's size.",
-              floor_rows(results.floors)),
-        Table("Null models", "What knowing nothing, or only the population, would score.", null_rows(results.nulls)),
-        Table("Baselines", "The setting of each algorithm that is best on validation.", baseline_rows(results.chosen)),
+def published(study: StudySpec) -> pd.DataFrame | None:
+    """The study's published points as a table; None where it names none."""
+    return pd.DataFrame([point.model_dump() for point in study.published]) if study.published else None
+
+
+def _tables(results: Results, beside: pd.DataFrame | None) -> list[Table]:
+    tables = [
+        Table(
+            "Scoreboard",
+            "One row an adapter, temperature and question. Floors are what two samples of"
+            " humans differ by; the gap closed is measured from the uniform null.",
+            scoreboard_rows(results.scoreboard),
+        ),
+        Table(
+            "Noise floors",
+            "Each measure between two disjoint samples of humans of the test split's size.",
+            floor_rows(results.floors),
+        ),
+        Table(
+            "Null models",
+            "What knowing nothing, or only the population, would score.",
+            null_rows(results.nulls),
+        ),
+        Table(
+            "Baselines",
+            "The setting of each algorithm that is best on validation.",
+            baseline_rows(results.chosen),
+        ),
     ]
+    if beside is not None:
+        tables.append(
+            Table(
+                "Published results",
+                "Shown beside ours, of other models or other answers; nothing is tuned to them.",
+                published_rows(beside),
+            )
+        )
+    return tables

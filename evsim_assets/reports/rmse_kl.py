@@ -22,8 +22,14 @@ LOG_FROM = 10.0
 
 
 def rmse_kl_figure(
-    board: pd.DataFrame, curves: pd.DataFrame, floors: pd.DataFrame, *, title: str, simulated: bool,
-    answers: str = "native", paper: pd.DataFrame | None = None,
+    board: pd.DataFrame,
+    curves: pd.DataFrame,
+    floors: pd.DataFrame,
+    *,
+    title: str,
+    simulated: bool,
+    answers: str = "native",
+    paper: pd.DataFrame | None = None,
 ) -> bytes:
     """One panel a question: KL across, RMSE of a sampled answer upwards, both better when smaller.
 
@@ -69,13 +75,28 @@ def _draw_baselines(axis: Axes, dots: pd.DataFrame) -> None:
     for algorithm, part in dots.groupby("algorithm"):
         colour, line = BASELINE_LINES.get(str(algorithm), ("#444444", ":"))
         if len(part) == 1:
-            axis.plot(part["kl"], part["rmse"], "x", color=colour, markersize=8, markeredgewidth=2,
-                      label=str(algorithm))
+            axis.plot(
+                part["kl"],
+                part["rmse"],
+                "x",
+                color=colour,
+                markersize=8,
+                markeredgewidth=2,
+                label=str(algorithm),
+            )
             continue
         axis.plot(part["kl"], part["rmse"], ".", color=colour, alpha=0.25, markersize=3, zorder=1)
         front = part[part["on_front"]].sort_values("kl")
-        axis.plot(front["kl"], front["rmse"], color=colour, linestyle=line, linewidth=1.6, marker=".",
-                  zorder=1, label=f"{algorithm} (Pareto front)")
+        axis.plot(
+            front["kl"],
+            front["rmse"],
+            color=colour,
+            linestyle=line,
+            linewidth=1.6,
+            marker=".",
+            zorder=1,
+            label=f"{algorithm} (Pareto front)",
+        )
 
 
 def _draw_adapter(axis: Axes, rows: pd.DataFrame, adapter: str, look: Look, temperatures: pd.Series) -> None:
@@ -85,18 +106,30 @@ def _draw_adapter(axis: Axes, rows: pd.DataFrame, adapter: str, look: Look, temp
     span = max(temperatures.max() - temperatures.min(), 1e-9)
     sizes = 14 + 60 * (path["temperature"] - temperatures.min()) / span
     axis.plot(path["kl"], path["rmse"], zorder=2, **look.line)
-    axis.scatter(path["kl"], path["rmse"], s=sizes, marker=look.marker, facecolor=look.fill,
-                 edgecolor=look.colour, linewidth=1.1, zorder=3, label=as_text(adapter))
+    axis.scatter(
+        path["kl"],
+        path["rmse"],
+        s=sizes,
+        marker=look.marker,
+        facecolor=look.fill,
+        edgecolor=look.colour,
+        linewidth=1.1,
+        zorder=3,
+        label=as_text(adapter),
+    )
 
 
 def _draw_paper(axis: Axes, rows: pd.DataFrame) -> None:
     for at, row in enumerate(rows.to_dict("records")):
-        axis.plot(row["kl"], row["rmse"], "*", color="none", markeredgecolor="#aa0000", markersize=11,
-                  label="published (paper)" if at == 0 else None)
-        offset = (0, 8) if at % 2 == 0 else (0, -14)
-        axis.annotate(as_text(row["label"]), (row["kl"], row["rmse"]), xytext=offset, ha="center", zorder=4,
-                      textcoords="offset points", fontsize=6.5, color="#aa0000",
-                      bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6})
+        axis.plot(
+            row["kl"],
+            row["rmse"],
+            "*",
+            color="none",
+            markeredgecolor="#aa0000",
+            markersize=11,
+            label="published (paper)" if at == 0 else None,
+        )
 
 
 def _frame(
@@ -124,8 +157,15 @@ def _frame(
     axis.set_xlim(left, right)
     off = ~(dots["rmse"].between(bottom, top) & dots["kl"].between(left, right))
     if off.any():
-        axis.annotate(f"{int(off.sum())} of {len(dots)} baseline settings lie beyond the frame", (0.99, 0.01),
-                      xycoords="axes fraction", ha="right", va="bottom", fontsize=6.5, color="#666666")
+        axis.annotate(
+            f"{int(off.sum())} of {len(dots)} baseline settings lie beyond the frame",
+            (0.99, 0.01),
+            xycoords="axes fraction",
+            ha="right",
+            va="bottom",
+            fontsize=6.5,
+            color="#666666",
+        )
 
 
 def _plain_log(axis: Axes) -> None:
@@ -157,8 +197,14 @@ def _explain(figure: Any, axes: dict[str, Axes], shown: pd.DataFrame) -> None:
         names = ", ".join(dict.fromkeys(lost["adapter"]))
         said += f"\nnot drawn at every temperature, for want of answers: {names}"
     legend = figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=across, fontsize=7.5,
-        frameon=False, title=as_text(said), title_fontsize=8,
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=across,
+        fontsize=7.5,
+        frameon=False,
+        title=as_text(said),
+        title_fontsize=8,
     )
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):

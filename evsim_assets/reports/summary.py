@@ -27,9 +27,16 @@ def summary_table(board: pd.DataFrame, title: str) -> Table:
         known = rows.dropna(subset=["kl"])
         best = (known.iloc[int(known["kl"].argmin())] if len(known) else rows.iloc[0]).to_dict()
         table.add_row(
-            str(best["adapter"]), str(best["question"]), f"{best['temperature']:g}", _number(best["kl"], 3),
-            _number(best["floor_kl"], 3), _number(best["w1"], 2), _number(best["floor_w1"], 2),
-            _number(best["rmse"], 1), _number(best["success_rate"], 3), _number(best["best_baseline_kl"], 3),
+            str(best["adapter"]),
+            str(best["question"]),
+            f"{best['temperature']:g}",
+            _number(best["kl"], 3),
+            _number(best["floor_kl"], 3),
+            _number(best["w1"], 2),
+            _number(best["floor_w1"], 2),
+            _number(best["rmse"], 1),
+            _number(best["success_rate"], 3),
+            _number(best["best_baseline_kl"], 3),
             _number(best["best_baseline_rmse"], 1),
         )
     return table
@@ -53,12 +60,14 @@ def print_summary(
     wide.print()
     wide.print(summary_table(board, f"{study}: each adapter at its temperature of lowest KL ({said})"))
     console.print(
-        "[dim]KL and W1 compare populations (smaller is better, the floor is human against human); RMSE compares"
-        " people, one drawn answer each; base: the best baseline chosen on validation.[/]\n"
+        "[dim]KL and W1 compare populations (smaller is better; the floor is human against human). RMSE\n"
+        "compares people, one drawn answer each. base: the best baseline chosen on validation.[/]\n"
     )
     console.print(f"plot   {report / 'rmse_kl.png'}", highlight=False, soft_wrap=True)
     console.print(f"page   {report / 'index.html'}", highlight=False, soft_wrap=True)
-    console.print("next   make ui" + " " * 53 + "[dim]assets, partitions, plots, checks, automation[/]", highlight=False)
+    console.print(
+        "next   make ui" + " " * 53 + "[dim]assets, partitions, plots, checks, automation[/]", highlight=False
+    )
     query = f'evsim sql "SELECT adapter, temperature, question, kl, floor_kl FROM {study}.scoreboard"'
     console.print(f"       {query}", highlight=False, soft_wrap=True)
     console.print(f"       evsim status {study}", highlight=False)

@@ -32,11 +32,14 @@ def percent(value: float) -> str:
 
 
 SCOREBOARD_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "kl": ("KL", three_digits), "floor_kl": ("KL floor", three_digits),
-    "w1": ("W1", two_digits), "floor_w1": ("W1 floor", two_digits),
+    "kl": ("KL", three_digits),
+    "floor_kl": ("KL floor", three_digits),
+    "w1": ("W1", two_digits),
+    "floor_w1": ("W1 floor", two_digits),
     "gap_closed_w1": ("W1 gap closed", percent),
     "gap_closed_w1_pretrained": ("… from pretrained", percent),
-    "rmse": ("RMSE", two_digits), "rmse_mean": ("RMSE of mean", two_digits),
+    "rmse": ("RMSE", two_digits),
+    "rmse_mean": ("RMSE of mean", two_digits),
     "success_rate": ("success", percent),
     "best_baseline_kl": ("best baseline KL", three_digits),
     "best_baseline_rmse": ("best baseline RMSE", two_digits),
@@ -70,11 +73,25 @@ def floor_rows(floors: pd.DataFrame) -> list[list[str]]:
     """A header, then one row a question, scale and measure that has a floor."""
     rows = [["question", "answers", "measure", "floor", "95 % of resamples", "participants", "resamples"]]
     for r in floors[floors["floor"].notna()].to_dict("records"):
-        rows.append([
-            str(r["question"]), str(r["answers"]), str(r["measure"]), three_digits(r["floor"]),
-            f"{three_digits(r['floor_low'])} – {three_digits(r['floor_high'])}", str(r["n"]),
-            str(r["resamples"]),
-        ])
+        rows.append(
+            [
+                str(r["question"]),
+                str(r["answers"]),
+                str(r["measure"]),
+                three_digits(r["floor"]),
+                f"{three_digits(r['floor_low'])} – {three_digits(r['floor_high'])}",
+                str(r["n"]),
+                str(r["resamples"]),
+            ]
+        )
+    return rows
+
+
+def published_rows(published: pd.DataFrame) -> list[list[str]]:
+    """A header, then one row a published result."""
+    rows = [["published result", "question", "KL", "RMSE"]]
+    for r in published.to_dict("records"):
+        rows.append([str(r["label"]), str(r["question"]), three_digits(r["kl"]), two_digits(r["rmse"])])
     return rows
 
 
@@ -92,8 +109,16 @@ def baseline_rows(chosen: pd.DataFrame) -> list[list[str]]:
     """A header, then one row a baseline chosen on validation, with its test figures."""
     rows = [["baseline", "question", "answers", "chosen by", "KL", "RMSE", "W1", "setting"]]
     for r in chosen.to_dict("records"):
-        rows.append([
-            str(r["algorithm"]), str(r["question"]), str(r["answers"]), f"validation {r['chosen_by']}",
-            three_digits(r["kl"]), two_digits(r["rmse"]), two_digits(r["w1"]), str(r["setting"]),
-        ])
+        rows.append(
+            [
+                str(r["algorithm"]),
+                str(r["question"]),
+                str(r["answers"]),
+                f"validation {r['chosen_by']}",
+                three_digits(r["kl"]),
+                two_digits(r["rmse"]),
+                two_digits(r["w1"]),
+                str(r["setting"]),
+            ]
+        )
     return rows

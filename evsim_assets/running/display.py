@@ -57,7 +57,9 @@ class Display:
             self.console.print(
                 f"{_clock(time.monotonic() - self.started)}  {outcome.node.label:<58}"
                 f"{outcome.seconds:6.1f} s  {state}  (about {_clock(self.seconds_left(progress))} left)",
-                highlight=False, markup=False, soft_wrap=True,
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
         self._told = len(progress.done)
 
@@ -70,21 +72,26 @@ class Display:
         left = sum(self.expected_seconds(n) for n in (*progress.waiting, *progress.running))
         head = Table.grid(padding=(0, 2))
         head.add_row(
-            Text(self.title, style="bold"), ProgressBar(total=max(done + left, 1), completed=done, width=36),
-            Text(f"{len(progress.done)} made"), Text(f"{_clock(time.monotonic() - self.started)} so far"),
+            Text(self.title, style="bold"),
+            ProgressBar(total=max(done + left, 1), completed=done, width=36),
+            Text(f"{len(progress.done)} made"),
+            Text(f"{_clock(time.monotonic() - self.started)} so far"),
             Text(f"about {_clock(self.seconds_left(progress))} left", style="cyan"),
         )
         rows = Table.grid(padding=(0, 2))
         for node, since in progress.running.items():
             rows.add_row(
-                Text("  ●", style="cyan"), node.label, Text(_clock(time.monotonic() - since), style="dim"),
+                Text("  ●", style="cyan"),
+                node.label,
+                Text(_clock(time.monotonic() - since), style="dim"),
                 Text(progress.reasons.get(node, ""), style="dim"),
             )
         for outcome in progress.failed:
             rows.add_row(Text("  ✗", style="red"), outcome.node.label, "", Text("failed", style="red"))
         said = [
             Text(f"    {report.get('fraction', 0):.0%} {report.get('message', '')}", style="dim")
-            for _, report in sorted(progress.reports.items()) if report.get("fraction", 1) < 1
+            for _, report in sorted(progress.reports.items())
+            if report.get("fraction", 1) < 1
         ]
         return Group(head, rows, *said)
 

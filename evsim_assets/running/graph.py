@@ -70,7 +70,8 @@ class Graph:
         deps = {dep.asset_key for key in node.keys for dep in self.specs[key].deps}
         return {
             dep: self._upstream_partitions(node, dep)
-            for dep in sorted(deps - set(node.keys), key=str) if dep in self.specs
+            for dep in sorted(deps - set(node.keys), key=str)
+            if dep in self.specs
         }
 
     def _upstream_partitions(self, node: Node, dep: dg.AssetKey) -> list[str | None]:
@@ -91,9 +92,10 @@ class Graph:
         if isinstance(theirs, dg.MultiPartitionsDefinition):
             dimension = self._dimension(theirs, mine)
             return [
-                p for p in everything
-                if dimension is None or theirs.get_partition_key_from_str(str(p)).keys_by_dimension[dimension]
-                == node.partition
+                p
+                for p in everything
+                if dimension is None
+                or theirs.get_partition_key_from_str(str(p)).keys_by_dimension[dimension] == node.partition
             ]
         return everything
 

@@ -74,17 +74,22 @@ class Scheduler:
     """
 
     def __init__(
-        self, graph: Graph, staleness: Staleness, *, root: Path, study: str, workers: int,
-        fresh_process: bool, expected_seconds: Callable[[Node], float],
+        self,
+        graph: Graph,
+        staleness: Staleness,
+        *,
+        root: Path,
+        study: str,
+        workers: int,
+        fresh_process: bool,
+        expected_seconds: Callable[[Node], float],
     ) -> None:
         self.graph, self.staleness = graph, staleness
         self.root, self.study = root, study
         self.workers, self.fresh_process = workers, fresh_process
         self.expected_seconds = expected_seconds
         self.progress = Progress()
-        self._producer = {
-            (key, node.partition): node for node in graph.nodes for key in node.keys
-        }
+        self._producer = {(key, node.partition): node for node in graph.nodes for key in node.keys}
 
     def run(self, plan: Plan, look: Callable[[Progress], None]) -> Progress:
         """Run the plan to its end; `look` is called a few times a second."""
@@ -146,7 +151,8 @@ class Scheduler:
         return [
             self._producer[dep, partition]
             for dep, partitions in self.graph.dependencies(node).items()
-            for partition in partitions if (dep, partition) in self._producer
+            for partition in partitions
+            if (dep, partition) in self._producer
         ]
 
     def _failed(self, node: Node) -> bool:
@@ -157,7 +163,9 @@ class Scheduler:
             outcome = future.result()
         except BrokenProcessPool:
             outcome = Outcome(
-                node, 0.0, "its process was killed (out of memory?)\n"
+                node,
+                0.0,
+                "its process was killed (out of memory?)\n"
                 "  Remedy: free memory, or use a smaller model or training.batch_size; then run again",
             )
         self.progress.running.pop(node)
@@ -196,6 +204,9 @@ class Scheduler:
     def _new_pool(self) -> ProcessPoolExecutor:
         threads = max((os.cpu_count() or 1) // self.workers, 1)
         return ProcessPoolExecutor(
-            self.workers, mp_context=get_context("spawn"), initializer=prepare_process,
-            initargs=(threads,), max_tasks_per_child=1 if self.fresh_process else None,
+            self.workers,
+            mp_context=get_context("spawn"),
+            initializer=prepare_process,
+            initargs=(threads,),
+            max_tasks_per_child=1 if self.fresh_process else None,
         )

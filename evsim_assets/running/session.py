@@ -38,8 +38,14 @@ NEEDS_MODELS = {"prompt_lengths", "adapter_checkpoint", "answer_distributions", 
 CPU_WORKERS = 2
 """Processes at once on a CPU; tiny models gain more from a second process than from more threads."""
 LIKELY_SECONDS = {
-    "adapter_checkpoint": 40.0, "answer_distributions": 8.0, "baseline_fits": 30.0, "generations": 1.0,
-    "prompt_lengths": 8.0, "metrics": 2.0, "noise_floor": 3.0, "report": 5.0,
+    "adapter_checkpoint": 40.0,
+    "answer_distributions": 8.0,
+    "baseline_fits": 30.0,
+    "generations": 1.0,
+    "prompt_lengths": 8.0,
+    "metrics": 2.0,
+    "noise_floor": 3.0,
+    "report": 5.0,
 }
 
 
@@ -64,10 +70,14 @@ class Session:
         for asset in assets:
             if asset not in names:
                 raise BadInput(
-                    "no such asset", field="--only", value=asset, remedy=f"use one of: {', '.join(sorted(names))}"
+                    "no such asset",
+                    field="--only",
+                    value=asset,
+                    remedy=f"use one of: {', '.join(sorted(names))}",
                 )
         chosen = [
-            node for node in self.graph.nodes
+            node
+            for node in self.graph.nodes
             if not assets or any(key.path[-1] in assets for key in node.keys)
         ]
         if partition is not None:
@@ -75,14 +85,20 @@ class Session:
             chosen = [node for node in chosen if node.partition == partition]
             if not chosen:
                 raise BadInput(
-                    "no such partition", field="--partition", value=partition,
+                    "no such partition",
+                    field="--partition",
+                    value=partition,
                     remedy=f"use one of: {', '.join(offered) or '(these assets have none)'}",
                 )
         return tuple(chosen)
 
     def run(
-        self, look: Callable[[Progress], None], *, only: Sequence[Node] | None = None,
-        again: bool = False, workers: int | None = None,
+        self,
+        look: Callable[[Progress], None],
+        *,
+        only: Sequence[Node] | None = None,
+        again: bool = False,
+        workers: int | None = None,
     ) -> Progress:
         """Run what is out of date (of `only`, if given; whatever its state, with `again`)."""
         considered = self.graph.nodes if only is None else tuple(only)
@@ -90,8 +106,12 @@ class Session:
             preflight(self.project, self.study)
         gpu = self.study.compute.device == "cuda"
         scheduler = Scheduler(
-            self.graph, self.staleness, root=self.project.root, study=self.study.name,
-            workers=workers or (1 if gpu else min(CPU_WORKERS, os.cpu_count() or 1)), fresh_process=gpu,
+            self.graph,
+            self.staleness,
+            root=self.project.root,
+            study=self.study.name,
+            workers=workers or (1 if gpu else min(CPU_WORKERS, os.cpu_count() or 1)),
+            fresh_process=gpu,
             expected_seconds=self.expected_seconds,
         )
         plan = Plan(self.graph.nodes, again=again, only=None if only is None else frozenset(only))
@@ -125,7 +145,8 @@ def open_session(project: Project, study_name: str) -> Session:
     survey = project.survey(study.survey)
     if not landed_waves(survey):
         raise BadInput(
-            "the survey has no raw wave", file=survey.folder / "waves",
+            "the survey has no raw wave",
+            file=survey.folder / "waves",
             remedy=f"evsim survey add {survey.name} FILE",
         )
     intervention_texts(survey)
@@ -146,7 +167,9 @@ def preflight(project: Project, study: StudySpec) -> None:
     used = {spec.model for spec in study.adapter_specs}
     problems = []
     for check in (
-        lambda: ModelHub(root=str(project.root)).require({n: s for n, s in study.models.items() if n in used}),
+        lambda: ModelHub(root=str(project.root)).require(
+            {n: s for n, s in study.models.items() if n in used}
+        ),
         lambda: Compute().require(study.compute),
     ):
         try:
@@ -163,15 +186,13 @@ def preflight(project: Project, study: StudySpec) -> None:
         )
 
 
-def observe(
-    survey: SurveySpec, study: StudySpec, instance: dg.DagsterInstance, hub: ModelHub
-) -> None:
+def observe(survey: SurveySpec, study: StudySpec, instance: dg.DagsterInstance, hub: ModelHub) -> None:
     """Tell Dagster which waves and adapters there are now, as the sensors do."""
     partitions = f"{survey.name}_wave"
     for event in [*changed_waves(survey, instance), *changed_adapters(study, instance, hub)]:
-        if event.asset_key.path[-1] == "wave_file" and event.partition:
-            if not instance.has_dynamic_partition(partitions, event.partition):
-                instance.add_dynamic_partitions(partitions, [event.partition])
+        is_wave = event.asset_key.path[-1] == "wave_file"
+        if is_wave and not instance.has_dynamic_partition(partitions, str(event.partition)):
+            instance.add_dynamic_partitions(partitions, [str(event.partition)])
         instance.report_runless_asset_event(event)
 
 
@@ -206,7 +227,8 @@ def only_one_run(project: Project) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(
-                "another `evsim run` is at work in this project", file=project.home / "run.lock",
+                "another `evsim run` is at work in this project",
+                file=project.home / "run.lock",
                 remedy="wait for it, or stop it",
             ) from None
         yield

@@ -42,16 +42,18 @@ def _materialize(root: Path, study: str, node: Node) -> tuple[str | None, str | 
 
     definitions, instance = _loaded(root, study)
     result = dg.materialize(
-        list(definitions.assets or []), selection=[*node.keys], partition_key=node.partition,
-        instance=instance, resources=definitions.resources, run_config=QUIET, raise_on_error=False,
+        list(definitions.assets or []),
+        selection=[*node.keys],
+        partition_key=node.partition,
+        instance=instance,
+        resources=definitions.resources,
+        run_config=QUIET,
+        raise_on_error=False,
         tags={"evsim/study": study},
     )
     if not result.success:
         return _failure(result)
-    failed = [
-        check for check in result.get_asset_check_evaluations()
-        if not check.passed and check.blocking
-    ]
+    failed = [check for check in result.get_asset_check_evaluations() if not check.passed and check.blocking]
     if failed:
         shown = {name: value.value for name, value in failed[0].metadata.items()}
         return f"blocking check {failed[0].check_name} failed: {shown}", None
@@ -95,4 +97,3 @@ def prepare_process(threads: int) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-

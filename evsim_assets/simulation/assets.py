@@ -38,29 +38,42 @@ def simulation_assets(study: StudySpec) -> list[Any]:
     grid = dg.MultiPartitionsDefinition({"adapter": adapters, "temperature": temperatures_partitions(study)})
     gpu = {"pool": "gpu"} if study.compute.device == "cuda" else {}
     common: dict[str, Any] = {
-        "group_name": study.name, "owners": OWNERS, "automation_condition": refreshed(), **gpu,
+        "group_name": study.name,
+        "owners": OWNERS,
+        "automation_condition": refreshed(),
+        **gpu,
     }
     checkpoint_key = dg.AssetKey([study.name, "adapter_checkpoint"])
 
     @dg.asset(
-        key=[study.name, "answer_distributions"], partitions_def=adapters, deps=[checkpoint_key],
-        ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])}, kinds={"pytorch", "parquet"},
+        key=[study.name, "answer_distributions"],
+        partitions_def=adapters,
+        deps=[checkpoint_key],
+        ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])},
+        kinds={"pytorch", "parquet"},
         code_version=f"{VERSION}.{spec_hash(study.temperature_values, study.decoding)}",
-        metadata={DIMENSION: "adapter"}, **common,
+        metadata={DIMENSION: "adapter"},
+        **common,
         description="Exact probability of every answer for each test prompt, at every temperature.",
         check_specs=[
             dg.AssetCheckSpec(
-                "masses_sum_to_one", asset=[study.name, "answer_distributions"], blocking=True,
+                "masses_sum_to_one",
+                asset=[study.name, "answer_distributions"],
+                blocking=True,
                 description="Answers, off_scale, no_number and unexpanded sum to 1 for every prompt.",
             ),
             dg.AssetCheckSpec(
-                "little_left_unread", asset=[study.name, "answer_distributions"],
+                "little_left_unread",
+                asset=[study.name, "answer_distributions"],
                 description=f"No prompt has more than {UNEXPANDED_LIMIT:g} of its mass unexpanded.",
             ),
         ],
     )
     def answer_distributions(
-        context: dg.AssetExecutionContext, prompts: pd.DataFrame, lake: Lake, hub: ModelHub,
+        context: dg.AssetExecutionContext,
+        prompts: pd.DataFrame,
+        lake: Lake,
+        hub: ModelHub,
         compute: Compute,
     ) -> Iterator[Any]:
         spec = study.adapter(context.partition_key)
@@ -68,9 +81,15 @@ def simulation_assets(study: StudySpec) -> list[Any]:
         model, tokenizer = refusing(_model, study, spec, lake, hub)
         tell = reporter(context.log)
         table = refusing(
-            compute.run, read_answers, model, tokenizer, prompts[prompts["split"] == "test"],
-            digit_answers=spec.answers == "digit", temperatures=study.temperature_values,
-            decoding=study.decoding, on_progress=lambda done, of: tell(done / of, f"{done} of {of} prompts"),
+            compute.run,
+            read_answers,
+            model,
+            tokenizer,
+            prompts[prompts["split"] == "test"],
+            digit_answers=spec.answers == "digit",
+            temperatures=study.temperature_values,
+            decoding=study.decoding,
+            on_progress=lambda done, of: tell(done / of, f"{done} of {of} prompts"),
         )
         lost = table.groupby("temperature")[["off_scale", "no_number", "unexpanded"]].mean().reset_index()
         yield table_output(table, lost_masses=markdown(lost))
@@ -81,23 +100,33 @@ def simulation_assets(study: StudySpec) -> list[Any]:
             check_name="masses_sum_to_one", passed=worst < 1e-5, metadata={"largest_deviation": worst}
         )
         yield dg.AssetCheckResult(
-            check_name="little_left_unread", passed=unread <= UNEXPANDED_LIMIT,
-            severity=dg.AssetCheckSeverity.WARN, metadata={"largest_unexpanded_mass": unread},
+            check_name="little_left_unread",
+            passed=unread <= UNEXPANDED_LIMIT,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"largest_unexpanded_mass": unread},
         )
 
     @dg.asset(
-        key=[study.name, "generations"], partitions_def=grid, deps=[checkpoint_key],
+        key=[study.name, "generations"],
+        partitions_def=grid,
+        deps=[checkpoint_key],
         ins={
             "prompts": dg.AssetIn(key=[study.name, "prompts"]),
             "distributions": dg.AssetIn(key=[study.name, "answer_distributions"]),
         },
-        code_version=f"{VERSION}.{spec_hash(study.seed, study.decoding)}", kinds={"pytorch", "parquet"}, **common,
+        code_version=f"{VERSION}.{spec_hash(study.seed, study.decoding)}",
+        kinds={"pytorch", "parquet"},
+        **common,
         description="One simulated answer a test prompt: drawn from the exact distribution, and really"
         " decoded where the text does not begin with a number.",
     )
     def generations(
-        context: dg.AssetExecutionContext, prompts: pd.DataFrame, distributions: pd.DataFrame, lake: Lake,
-        hub: ModelHub, compute: Compute,
+        context: dg.AssetExecutionContext,
+        prompts: pd.DataFrame,
+        distributions: pd.DataFrame,
+        lake: Lake,
+        hub: ModelHub,
+        compute: Compute,
     ) -> dg.Output[pd.DataFrame]:
         key = context.partition_key
         assert isinstance(key, dg.MultiPartitionKey)
@@ -106,14 +135,22 @@ def simulation_assets(study: StudySpec) -> list[Any]:
         refusing(compute.require, study.compute)
         tell = reporter(context.log)
         table = refusing(
-            compute.run, draw_answers, lambda: _model(study, spec, lake, hub),
-            prompts[prompts["split"] == "test"], distributions, digit_answers=spec.answers == "digit",
-            temperature=temperature, decoding=study.decoding, seed=study.seed,
+            compute.run,
+            draw_answers,
+            lambda: _model(study, spec, lake, hub),
+            prompts[prompts["split"] == "test"],
+            distributions,
+            digit_answers=spec.answers == "digit",
+            temperature=temperature,
+            decoding=study.decoding,
+            seed=study.seed,
             on_progress=lambda done, of: tell(done / of, f"{done} of {of} prompts"),
         )
         decoded = table[table["made_by"] == "decode"]
         return table_output(
-            table, success_rate=float(table["success"].mean()), decoded=len(decoded),
+            table,
+            success_rate=float(table["success"].mean()),
+            decoded=len(decoded),
             decoded_texts=markdown(decoded[["prompt_id", "text", "answer"]].head(5)),
         )
 
@@ -125,8 +162,12 @@ def _model(study: StudySpec, spec: AdapterSpec, lake: Lake, hub: ModelHub) -> tu
     stored = checkpoint_store(lake, study, spec.key).resolve()
     base = study.models[spec.model]
     return _loaded(
-        str(hub.folder(spec.model, base)), None if spec.method == "pretrained" else str(stored.folder),
-        spec.method, study.compute, base.trust_remote_code, stored.id,
+        str(hub.folder(spec.model, base)),
+        None if spec.method == "pretrained" else str(stored.folder),
+        spec.method,
+        study.compute,
+        base.trust_remote_code,
+        stored.id,
     )
 
 
@@ -137,7 +178,11 @@ def _loaded(
     from pathlib import Path
 
     model = load_with_adapter(
-        source, Path(checkpoint) if checkpoint else None, method=method, device=compute.device,
-        precision=compute.precision, trust_remote_code=trust,
+        source,
+        Path(checkpoint) if checkpoint else None,
+        method=method,
+        device=compute.device,
+        precision=compute.precision,
+        trust_remote_code=trust,
     )
     return model, load_tokenizer(source, trust_remote_code=trust)

@@ -61,8 +61,14 @@ def draw_branches(
 
 
 def continue_texts(
-    model: Any, tokenizer: Any, rows: reading.Rows, nodes: reading.Nodes, logits: torch.Tensor,
-    branches: Sequence[Branch], uniform: Floats, walk: Walk,
+    model: Any,
+    tokenizer: Any,
+    rows: reading.Rows,
+    nodes: reading.Nodes,
+    logits: torch.Tensor,
+    branches: Sequence[Branch],
+    uniform: Floats,
+    walk: Walk,
 ) -> list[str]:
     """The text of every draw: its branch, and then tokens drawn at the walk's first temperature.
 
@@ -94,8 +100,15 @@ def continue_texts(
 
 
 def generate_texts(
-    model: Any, tokenizer: Any, prompt: Sequence[int], numbers: NumberTokens, *, temperature: float,
-    decoding: Decoding, count: int, seed: int,
+    model: Any,
+    tokenizer: Any,
+    prompt: Sequence[int],
+    numbers: NumberTokens,
+    *,
+    temperature: float,
+    decoding: Decoding,
+    count: int,
+    seed: int,
 ) -> list[str]:
     """`count` texts from transformers' own `generate`: slow, and independent of everything above.
 
@@ -108,13 +121,19 @@ def generate_texts(
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         sampling = {
-            "do_sample": True, "temperature": temperature, "top_k": decoding.top_k or 0,
+            "do_sample": True,
+            "temperature": temperature,
+            "top_k": decoding.top_k or 0,
             "top_p": decoding.top_p or 1.0,
         }
     with torch.inference_mode():
         written = model.generate(
-            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=decoding.max_new_tokens,
-            eos_token_id=ends, pad_token_id=ends[0], **sampling,
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=ends,
+            pad_token_id=ends[0],
+            **sampling,
         )
     return [_text(tokenizer, row, numbers) for row in written[:, len(prompt) :].tolist()]
 

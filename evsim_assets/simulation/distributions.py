@@ -48,9 +48,16 @@ class AskedPrompts:
 
 
 def answer_distributions(
-    model: Any, tokenizer: Any, prompts: pd.DataFrame, *, digit_answers: bool,
-    temperatures: Sequence[float], decoding: Decoding, batch_tokens: int = BATCH_TOKENS,
-    tolerance: float = TOLERANCE, on_progress: Progress | None = None,
+    model: Any,
+    tokenizer: Any,
+    prompts: pd.DataFrame,
+    *,
+    digit_answers: bool,
+    temperatures: Sequence[float],
+    decoding: Decoding,
+    batch_tokens: int = BATCH_TOKENS,
+    tolerance: float = TOLERANCE,
+    on_progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The distribution over answers for every row of `prompts` and every temperature.
 
@@ -109,7 +116,9 @@ def asked_prompts(tokenizer: Any, prompts: pd.DataFrame, *, digit_answers: bool)
     if digit_answers and prompts["user_digit"].isna().any():
         row = prompts[prompts["user_digit"].isna()].iloc[0]
         raise BadInput(
-            "the prompt has no 0–9 form", field="user_digit", value=row["prompt_id"],
+            "the prompt has no 0–9 form",
+            field="user_digit",
+            value=row["prompt_id"],
             remedy="use answers: native for this survey",
         )
     users = prompts["user_digit" if digit_answers else "user"]
@@ -118,7 +127,9 @@ def asked_prompts(tokenizer: Any, prompts: pd.DataFrame, *, digit_answers: bool)
         scales = np.tile(np.array([[DIGITS.low, DIGITS.high, DIGITS.step]]), (len(prompts), 1))
     if (scales[:, 1] >= LARGEST_ANSWER).any():
         raise BadInput(
-            "an answer is too large to be read", field="high", value=int(scales[:, 1].max()),
+            "an answer is too large to be read",
+            field="high",
+            value=int(scales[:, 1].max()),
             remedy=f"use a scale that ends below {LARGEST_ANSWER}",
         )
     numbers: dict[tuple[Any, ...], int] = {}
@@ -171,8 +182,11 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def _as_table(
-    prompts: pd.DataFrame, asked: AskedPrompts, table: np.ndarray[Any, np.dtype[np.float64]],
-    answers: np.ndarray[Any, np.dtype[np.int64]], temperatures: Sequence[float],
+    prompts: pd.DataFrame,
+    asked: AskedPrompts,
+    table: np.ndarray[Any, np.dtype[np.float64]],
+    answers: np.ndarray[Any, np.dtype[np.int64]],
+    temperatures: Sequence[float],
 ) -> pd.DataFrame:
     """The contract's table from masses (P, widest scale + 3, T)."""
     records = []

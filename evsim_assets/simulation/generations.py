@@ -59,9 +59,18 @@ class _Draw:
 
 
 def generations(
-    load_model: LoadModel, prompts: pd.DataFrame, distributions: pd.DataFrame, *, temperature: float,
-    decoding: Decoding, seed: int, digit_answers: bool, replicates: int = 1,
-    batch_tokens: int = BATCH_TOKENS, tolerance: float = TOLERANCE, on_progress: Progress | None = None,
+    load_model: LoadModel,
+    prompts: pd.DataFrame,
+    distributions: pd.DataFrame,
+    *,
+    temperature: float,
+    decoding: Decoding,
+    seed: int,
+    digit_answers: bool,
+    replicates: int = 1,
+    batch_tokens: int = BATCH_TOKENS,
+    tolerance: float = TOLERANCE,
+    on_progress: Progress | None = None,
 ) -> pd.DataFrame:
     """`replicates` generated texts for every row of `prompts`, at one temperature.
 
@@ -81,23 +90,36 @@ def generations(
     texts: dict[tuple[int, int], str] = {}
     if to_decode:
         texts = _decoded(
-            load_model, prompts, to_decode, temperature, decoding, digit_answers, batch_tokens,
-            tolerance, on_progress,
+            load_model,
+            prompts,
+            to_decode,
+            temperature,
+            decoding,
+            digit_answers,
+            batch_tokens,
+            tolerance,
+            on_progress,
         )
     return _as_table(prompts, draws, texts, temperature, digit_answers)
 
 
 def _draws(
-    prompts: pd.DataFrame, distributions: pd.DataFrame, temperature: float, decoding: Decoding,
-    seed: int, replicates: int,
+    prompts: pd.DataFrame,
+    distributions: pd.DataFrame,
+    temperature: float,
+    decoding: Decoding,
+    seed: int,
+    replicates: int,
 ) -> list[_Draw]:
     """Where every row's draw falls, by inversion of the distribution's cumulative sum."""
     at = distributions[np.isclose(distributions["temperature"], temperature)].set_index("prompt_id")
     missing = [p for p in prompts["prompt_id"] if p not in at.index]
     if missing:
         raise BadInput(
-            "a prompt has no answer distribution at this temperature", field=f"temperature {temperature}",
-            value=missing[0], remedy="materialize the answer distributions of this adapter again",
+            "a prompt has no answer distribution at this temperature",
+            field=f"temperature {temperature}",
+            value=missing[0],
+            remedy="materialize the answer distributions of this adapter again",
         )
     mass = {
         prompt_id: np.cumsum([*probabilities, *rest])
@@ -120,8 +142,14 @@ def _draws(
 
 
 def _decoded(
-    load_model: LoadModel, prompts: pd.DataFrame, draws: list[_Draw], temperature: float,
-    decoding: Decoding, digit_answers: bool, batch_tokens: int, tolerance: float,
+    load_model: LoadModel,
+    prompts: pd.DataFrame,
+    draws: list[_Draw],
+    temperature: float,
+    decoding: Decoding,
+    digit_answers: bool,
+    batch_tokens: int,
+    tolerance: float,
     on_progress: Progress | None,
 ) -> dict[tuple[int, int], str]:
     """The text of every draw that fell on no answer, by (row, replicate).
@@ -156,8 +184,14 @@ def _decoded(
             for part_rows, part, chosen in split(rows, nodes, batch_tokens):
                 k = block[chosen]
                 written = continue_texts(
-                    model, tokenizer, part_rows, part, logits[row[k]], [branches[i] for i in k],
-                    uniform[k, 1:], walk,
+                    model,
+                    tokenizer,
+                    part_rows,
+                    part,
+                    logits[row[k]],
+                    [branches[i] for i in k],
+                    uniform[k, 1:],
+                    walk,
                 )
                 texts.update({(these[i].row, these[i].replicate): t for i, t in zip(k, written, strict=True)})
         done += len(rows.prompt)
@@ -186,7 +220,10 @@ def _only_needed(asked: AskedPrompts, draws: list[_Draw]) -> AskedPrompts:
 
 
 def _as_table(
-    prompts: pd.DataFrame, draws: list[_Draw], texts: dict[tuple[int, int], str], temperature: float,
+    prompts: pd.DataFrame,
+    draws: list[_Draw],
+    texts: dict[tuple[int, int], str],
+    temperature: float,
     digit_answers: bool,
 ) -> pd.DataFrame:
     """The contract's table; F reads every text, so a row's answer never disagrees with its text."""

@@ -91,7 +91,11 @@ class _Level:
 
 
 def walk_numbers(
-    model: Any, rows: reading.Rows, roots: reading.Nodes, logits: torch.Tensor, walk: Walk,
+    model: Any,
+    rows: reading.Rows,
+    roots: reading.Nodes,
+    logits: torch.Tensor,
+    walk: Walk,
     settle: Callable[[Outcomes], None],
 ) -> int:
     """Hand every outcome of every prompt in `rows` to `settle`; returns how many nodes were read."""
@@ -101,7 +105,12 @@ def walk_numbers(
 
 
 def _descend(
-    model: Any, rows: reading.Rows, level: _Level, walk: Walk, settle: Callable[[Outcomes], None], *,
+    model: Any,
+    rows: reading.Rows,
+    level: _Level,
+    walk: Walk,
+    settle: Callable[[Outcomes], None],
+    *,
     keep: bool,
 ) -> int:
     """Read the nodes of `level` part by part, and everything below each part; how many were read.
@@ -146,7 +155,12 @@ def _stopped(prompt: Ints, level: _Level, mass: Floats, walk: Walk) -> Outcomes:
 
 
 def _children(
-    prompt: Ints, level: _Level, parent: Ints, column: Ints, mass: Floats, walk: Walk,
+    prompt: Ints,
+    level: _Level,
+    parent: Ints,
+    column: Ints,
+    mass: Floats,
+    walk: Walk,
     settle: Callable[[Outcomes], None],
 ) -> _Level:
     """Settle the children whose fate is certain, or too unlikely to read; return the others."""

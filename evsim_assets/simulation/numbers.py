@@ -87,14 +87,19 @@ def classify_tokens(tokenizer: Any, vocabulary: int, ends: Iterable[int] = ()) -
             blank.append(token)
     if not digit:
         raise BadInput(
-            "no entry of the tokenizer begins with a digit", value=tokenizer.name_or_path,
+            "no entry of the tokenizer begins with a digit",
+            value=tokenizer.name_or_path,
             remedy="use a tokenizer that can write numbers",
         )
     entry, value, shift, extends, closes = zip(*digit, strict=True)
     return NumberTokens(
-        blank=np.array(blank, dtype=np.int64), digit=np.array(entry, dtype=np.int64),
-        value=np.array(value, dtype=np.int64), shift=np.array(shift, dtype=np.int64),
-        extends=np.array(extends, dtype=bool), closes=np.array(closes, dtype=bool), silent=silent,
+        blank=np.array(blank, dtype=np.int64),
+        digit=np.array(entry, dtype=np.int64),
+        value=np.array(value, dtype=np.int64),
+        shift=np.array(shift, dtype=np.int64),
+        extends=np.array(extends, dtype=bool),
+        closes=np.array(closes, dtype=bool),
+        silent=silent,
     )
 
 

@@ -75,7 +75,11 @@ def read_prompts(
     keep[torch.from_numpy(ends).to(model.device)] = True
     cache = DynamicCache()
     logits = _forward(
-        model, batch.input_ids, batch.position_ids, batch.allowed, cache,
+        model,
+        batch.input_ids,
+        batch.position_ids,
+        batch.allowed,
+        cache,
         logits_to_keep=keep.view_as(batch.input_ids),
     )[torch.from_numpy(of_path).to(model.device)]
     rows = Rows(_paths_of(cache, tree, paths), prompts, length)
@@ -108,9 +112,7 @@ def feed(model: Any, rows: Rows, nodes: Nodes) -> tuple[Nodes, torch.Tensor]:
     return replace(nodes, allowed=mask[at]), logits
 
 
-def split(
-    rows: Rows, nodes: Nodes, tokens: int, *, keep: bool = True
-) -> Iterator[tuple[Rows, Nodes, Ints]]:
+def split(rows: Rows, nodes: Nodes, tokens: int, *, keep: bool = True) -> Iterator[tuple[Rows, Nodes, Ints]]:
     """Parts of at most `tokens` padded tokens (but at least one row), rows of similar size together.
 
     Each part has a cache of its own, unless it is all of `rows` and those need not be kept as they
@@ -141,7 +143,11 @@ def take(nodes: Nodes, chosen: Ints) -> Nodes:
 
 
 def _forward(
-    model: Any, tokens: torch.Tensor, positions: torch.Tensor, allowed: torch.Tensor, cache: DynamicCache,
+    model: Any,
+    tokens: torch.Tensor,
+    positions: torch.Tensor,
+    allowed: torch.Tensor,
+    cache: DynamicCache,
     logits_to_keep: torch.Tensor,
 ) -> torch.Tensor:
     """Logits (kept, V) in row-major order of the bool `logits_to_keep` (B, N); `cache` grows by N."""
@@ -151,12 +157,17 @@ def _forward(
         allowed = torch.zeros_like(allowed, dtype=model.dtype).masked_fill_(~allowed, lowest)
     with torch.inference_mode():
         logits: torch.Tensor = model(
-            input_ids=tokens, position_ids=positions, attention_mask=allowed, past_key_values=cache,
-            use_cache=True, logits_to_keep=logits_to_keep,
+            input_ids=tokens,
+            position_ids=positions,
+            attention_mask=allowed,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=logits_to_keep,
         ).logits
     if bool(logits.sum().isnan()):
         raise BadInput(
-            "the model's logits are not numbers", value=model.config.name_or_path,
+            "the model's logits are not numbers",
+            value=model.config.name_or_path,
             remedy="train the adapter again with a smaller learning rate, or use another precision",
         )
     return logits
@@ -168,13 +179,16 @@ def _check(model: Any, length: int) -> None:
     if attention not in ("sdpa", "eager"):
         raise BadInput(
             "answers are read with a mask of the token tree, which this attention does not take",
-            field="attn_implementation", value=attention, remedy='load the model with "sdpa"',
+            field="attn_implementation",
+            value=attention,
+            remedy='load the model with "sdpa"',
         )
     window = getattr(model.config, "sliding_window", None)
     if window and length > window:
         raise BadInput(
             f"a text is longer than the model's sliding attention window of {window} tokens",
-            value=length, remedy="shorten the prompts, or use another model",
+            value=length,
+            remedy="shorten the prompts, or use another model",
         )
 
 
@@ -206,7 +220,8 @@ def _selected(cache: DynamicCache, select: Callable[[torch.Tensor], torch.Tensor
         if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.values is None:
             raise BadInput(
                 "the model keeps more than keys and values, so its prompts cannot be shared",
-                value=type(layer).__name__, remedy="use a model whose every layer is attention",
+                value=type(layer).__name__,
+                remedy="use a model whose every layer is attention",
             )
         fresh = DynamicLayer()
         fresh.lazy_initialization(layer.keys, layer.values)

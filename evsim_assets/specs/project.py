@@ -44,7 +44,9 @@ class Project:
         folder = self.survey_folder(name)
         if not (folder / "survey.yaml").is_file():
             raise BadInput(
-                "no such survey", file=folder, value=name,
+                "no such survey",
+                file=folder,
+                value=name,
                 remedy=f"use one of: {', '.join(self.survey_names) or '(there is none yet)'}",
             )
         return read_survey(folder)
@@ -54,14 +56,19 @@ class Project:
         path = self.root / "data" / "studies" / f"{name}.yaml"
         if not path.is_file():
             raise BadInput(
-                "no such study", file=path, value=name,
+                "no such study",
+                file=path,
+                value=name,
                 remedy=f"use one of: {', '.join(self.study_names) or '(there is none yet)'}",
             )
         study = read_study(path)
         if study.survey not in self.survey_names:
             raise BadInput(
-                "the study names a survey that is not there", file=path, field="survey",
-                value=study.survey, remedy=f"use one of: {', '.join(self.survey_names)}",
+                "the study names a survey that is not there",
+                file=path,
+                field="survey",
+                value=study.survey,
+                remedy=f"use one of: {', '.join(self.survey_names)}",
             )
         return study
 
@@ -90,6 +97,7 @@ def find_project(start: Path | None = None) -> Project:
         if named:
             break
     raise BadInput(
-        "no evsim project here: no folder data/studies", file=start,
+        "no evsim project here: no folder data/studies",
+        file=start,
         remedy="change into the project, or set EVSIM_PROJECT to its folder",
     )

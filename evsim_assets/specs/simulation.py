@@ -33,7 +33,9 @@ class WaveFacts(Spec):
         if self.one_short > self.participants:
             raise SpecError(
                 f"more than the {self.participants} participants cannot be one short",
-                at=("one_short",), value=self.one_short, remedy="lower one_short",
+                at=("one_short",),
+                value=self.one_short,
+                remedy="lower one_short",
             )
         return self
 
@@ -120,7 +122,8 @@ class SimulationSpec(Spec):
             if bool(alone) != names[name].several:
                 raise BadInput(
                     "otherwise and instead are for demographics that allow several options",
-                    file=survey.folder / FILE, field=field,
+                    file=survey.folder / FILE,
+                    field=field,
                     remedy="remove them here, or add one of them where several are allowed",
                 )
             _same(f"{field}.shares", [*facts.shares, *alone], options, survey)
@@ -148,7 +151,10 @@ def _among(field: str, given: Iterable[str], allowed: Iterable[str], survey: Sur
     for name in given:
         if name not in allowed:
             raise BadInput(
-                "no such name, or not drawn before", file=survey.folder / FILE, field=field, value=name,
+                "no such name, or not drawn before",
+                file=survey.folder / FILE,
+                field=field,
+                value=name,
                 remedy=f"use one of: {', '.join(allowed)}" if allowed else "draw the other one first",
             )
 
@@ -160,6 +166,8 @@ def _same(field: str, given: Iterable[str], wanted: Iterable[str], survey: Surve
     missing = [name for name in wanted if name not in given]
     if missing:
         raise BadInput(
-            "required, but not there", file=survey.folder / FILE, field=f"{field}.{missing[0]}",
+            "required, but not there",
+            file=survey.folder / FILE,
+            field=f"{field}.{missing[0]}",
             remedy="add it, with a weight of 0 if nobody has it",
         )

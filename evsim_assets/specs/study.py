@@ -95,12 +95,15 @@ class AdapterGrid(Spec):
     def _pretrained_is_bare(self) -> AdapterGrid:
         if self.method == "pretrained":
             said = {
-                "penalty": self.penalty, "training": self.training.model_fields_set,
-                "trials": self.trials > 1, "fractions": self.fractions != (1.0,),
+                "penalty": self.penalty,
+                "training": self.training.model_fields_set,
+                "trials": self.trials > 1,
+                "fractions": self.fractions != (1.0,),
             }
             for field in (name for name, given in said.items() if given):
                 raise SpecError(
-                    "a pretrained model is not trained, so this means nothing here", at=(field,),
+                    "a pretrained model is not trained, so this means nothing here",
+                    at=(field,),
                     remedy="remove the field, or change the method",
                 )
         return self
@@ -134,10 +137,14 @@ class AdapterSpec(Spec):
     def factors(self) -> dict[str, Any]:
         """Every factor of the key as its own column, so that nobody parses keys."""
         return {
-            "adapter": self.key, "model": self.model, "method": self.method, "answers": self.answers,
+            "adapter": self.key,
+            "model": self.model,
+            "method": self.method,
+            "answers": self.answers,
             "alpha": self.penalty.alpha if self.penalty else None,
             "d": self.penalty.d if self.penalty else None,
-            "fraction": self.fraction, "trial": self.trial,
+            "fraction": self.fraction,
+            "trial": self.trial,
         }
 
 
@@ -167,7 +174,8 @@ class TemperatureRange(Spec):
         if abs(steps - round(steps)) > 1e-6:
             raise SpecError(
                 f"step {self.step:g} does not lead from {self.low:g} to {self.high:g}",
-                at=("step",), remedy="choose a step that divides high - low",
+                at=("step",),
+                remedy="choose a step that divides high - low",
             )
         return self
 
@@ -194,7 +202,8 @@ Temperature = Annotated[float, BeforeValidator(_temperature)]
 Temperatures = Annotated[
     Annotated[tuple[Temperature, ...], Tag("list")] | Annotated[TemperatureRange, Tag("range")],
     Discriminator(
-        _temperature_form, custom_error_type="temperatures",
+        _temperature_form,
+        custom_error_type="temperatures",
         custom_error_message="neither a list nor a range",
         custom_error_context={"remedy": "write a list such as [0, 1], or low, high and step"},
     ),
@@ -281,13 +290,17 @@ class StudySpec(Spec):
             for nth, model in enumerate(grid.models):
                 if model not in self.models:
                     raise SpecError(
-                        "there is no such model", at=("adapters", position, "models", nth), value=model,
+                        "there is no such model",
+                        at=("adapters", position, "models", nth),
+                        value=model,
                         remedy=f"use one of {', '.join(self.models)}, or add it under models",
                     )
             for spec in self._unfolded(grid):
                 if spec.key in listed:
                     raise SpecError(
-                        "the adapter is listed twice", at=("adapters", position), value=spec.key,
+                        "the adapter is listed twice",
+                        at=("adapters", position),
+                        value=spec.key,
                         remedy="keep one of the two",
                     )
                 listed.add(spec.key)
@@ -315,8 +328,13 @@ class StudySpec(Spec):
             grid.models, grid.penalty or (None,), grid.fractions, range(1, grid.trials + 1)
         ):
             yield AdapterSpec(
-                model=model, method=grid.method, answers=grid.answers, penalty=penalty,
-                fraction=fraction, trial=trial, training=_scaled(training, fraction),
+                model=model,
+                method=grid.method,
+                answers=grid.answers,
+                penalty=penalty,
+                fraction=fraction,
+                trial=trial,
+                training=_scaled(training, fraction),
             )
 
     def adapter(self, key: str) -> AdapterSpec:
@@ -335,7 +353,9 @@ def read_study(path: Path) -> StudySpec:
     """The study in `path`. Raises BadInput naming file, line, field, value and remedy."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", path.stem):
         raise BadInput(
-            "a study's file is its name", file=path, value=path.stem,
+            "a study's file is its name",
+            file=path,
+            value=path.stem,
             remedy="use lower-case letters, digits and underscores",
         )
     return read_spec(path, StudySpec, name=path.stem)

@@ -20,7 +20,14 @@ SEVERAL_SEPARATOR = "; "
 """Between the options of a demographic that allows several, in raw files and in tables."""
 
 RESERVED = {
-    "participant", "wave", "question", "order", "intervention", "intervention_text", "answer", "split",
+    "participant",
+    "wave",
+    "question",
+    "order",
+    "intervention",
+    "intervention_text",
+    "answer",
+    "split",
 }
 """Columns of tables that hold demographics, so no demographic may be called so."""
 
@@ -49,7 +56,8 @@ class Scale(Spec):
         if (self.high - self.low) % self.step:
             raise SpecError(
                 f"step {self.step} does not lead from {self.low} to {self.high}",
-                at=("step",), remedy="choose a step that divides high - low",
+                at=("step",),
+                remedy="choose a step that divides high - low",
             )
         return self
 
@@ -95,7 +103,9 @@ class Demographic(Spec):
             if label not in self.options:
                 raise SpecError(
                     f"code {code!r} stands for a label that is not among the options",
-                    at=("codes", code), value=label, remedy="add the label to options, or correct the code",
+                    at=("codes", code),
+                    value=label,
+                    remedy="add the label to options, or correct the code",
                 )
         for position, option in enumerate(self.options):
             at = ("options", position)
@@ -106,7 +116,9 @@ class Demographic(Spec):
             if self.several and SEVERAL_SEPARATOR.strip() in option:
                 raise SpecError(
                     "an option holds ';', which separates several options",
-                    at=at, value=option, remedy="rename the option",
+                    at=at,
+                    value=option,
+                    remedy="rename the option",
                 )
         return self
 
@@ -116,7 +128,9 @@ class Demographic(Spec):
             raise SpecError(
                 f"the demographic would be the column {self.slug!r} of tables, which "
                 + ("is taken" if self.slug else "is no name"),
-                at=("name",), value=self.name, remedy="use another name, with letters a to z or digits in it",
+                at=("name",),
+                value=self.name,
+                remedy="use another name, with letters a to z or digits in it",
             )
         return self
 
@@ -255,7 +269,8 @@ class SurveySpec(Spec):
             if asks and self.interventions is None:
                 raise SpecError(
                     "the question names an intervention column, but there is no `interventions` table",
-                    at=("questions", position, "columns"), remedy="add `interventions: {file, id, text}`",
+                    at=("questions", position, "columns"),
+                    remedy="add `interventions: {file, id, text}`",
                 )
         _check_placeholders("system", self.prompts.system, {"demographics"})
         for question in self.questions:
@@ -288,7 +303,9 @@ def read_survey(folder: Path) -> SurveySpec:
     name = folder.name
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
         raise BadInput(
-            "a survey's folder is its name", file=folder, value=name,
+            "a survey's folder is its name",
+            file=folder,
+            value=name,
             remedy="use lower-case letters, digits and underscores",
         )
     return read_spec(folder / "survey.yaml", SurveySpec, name=name, folder=folder)
@@ -303,9 +320,7 @@ def _check_doubled(listed: str, field: str, names: list[str]) -> None:
             )
 
 
-def _check_placeholders(
-    field: str, template: str, allowed: set[str], question: str | None = None
-) -> None:
+def _check_placeholders(field: str, template: str, allowed: set[str], question: str | None = None) -> None:
     """Raise SpecError for a placeholder nobody fills, or for braces that do not pair."""
     at = ("prompts", field)
     try:
@@ -318,11 +333,15 @@ def _check_placeholders(
     for name, form, how in used:
         if name not in allowed:
             raise SpecError(
-                f"unknown placeholder{where}", at=at, value="{" + name + "}",
+                f"unknown placeholder{where}",
+                at=at,
+                value="{" + name + "}",
                 remedy=f"use one of {', '.join('{' + a + '}' for a in sorted(allowed))}",
             )
         if form or how:
             raise SpecError(
-                "a placeholder takes no format", at=at, remedy=f"write {{{name}}}",
+                "a placeholder takes no format",
+                at=at,
+                remedy=f"write {{{name}}}",
                 value="{" + name + (f"!{how}" if how else "") + (f":{form}" if form else "") + "}",
             )

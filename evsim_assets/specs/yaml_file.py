@@ -51,7 +51,9 @@ def read_spec(path: Path, model: type[SpecT], **known: Any) -> SpecT:
         raise BadInput("no such file", file=path, remedy="check the path and the spelling") from None
     except UnicodeDecodeError as error:
         raise BadInput(
-            "the file is not UTF-8", file=path, value=error.object[error.start : error.start + 8],
+            "the file is not UTF-8",
+            file=path,
+            value=error.object[error.start : error.start + 8],
             remedy="save it as UTF-8",
         ) from None
     try:
@@ -59,12 +61,15 @@ def read_spec(path: Path, model: type[SpecT], **known: Any) -> SpecT:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise BadInput(
-            f"not valid YAML: {error.problem or error.context}", file=path,
-            line=mark.line + 1 if mark else None, remedy="correct the syntax at that line",
+            f"not valid YAML: {error.problem or error.context}",
+            file=path,
+            line=mark.line + 1 if mark else None,
+            remedy="correct the syntax at that line",
         ) from None
     except YAMLError as error:  # such as a control character, which has no mark
         raise BadInput(
-            f"not valid YAML: {' '.join(str(error).split())}", file=path,
+            f"not valid YAML: {' '.join(str(error).split())}",
+            file=path,
             remedy="save it as plain UTF-8 text",
         ) from None
     if not isinstance(document, CommentedMap):
@@ -72,8 +77,11 @@ def read_spec(path: Path, model: type[SpecT], **known: Any) -> SpecT:
     for field in known:
         if field in document:
             raise BadInput(
-                "follows from the file's place and may not be set", file=path,
-                line=_line(document, (field,)), field=field, remedy="remove the line",
+                "follows from the file's place and may not be set",
+                file=path,
+                line=_line(document, (field,)),
+                field=field,
+                remedy="remove the line",
             )
     try:
         return model.model_validate({**_plain(document), **known})
@@ -110,8 +118,12 @@ def _as_bad_input(
         message = "no such choice"
         remedy = "use one of: " + context["expected"].replace(" or ", ", ").replace("'", "")
     return BadInput(
-        message, file=path, line=_line(document, place),
-        field=".".join(str(part) for part in place) or None, value=value, remedy=remedy,
+        message,
+        file=path,
+        line=_line(document, place),
+        field=".".join(str(part) for part in place) or None,
+        value=value,
+        remedy=remedy,
     )
 
 
@@ -119,16 +131,27 @@ _READ_ON = "see the field's description in docs/codebook.md or docs/study.md"
 _NUMBER, _WHOLE = "write a number", "write a whole number"
 _RANGE = "use a value in that range"
 _REMEDIES = {
-    "int_type": _WHOLE, "int_parsing": _WHOLE, "int_from_float": _WHOLE,
-    "float_type": _NUMBER, "float_parsing": _NUMBER, "finite_number": _NUMBER,
-    "bool_type": "write true or false", "bool_parsing": "write true or false",
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": _NUMBER,
+    "bool_type": "write true or false",
+    "bool_parsing": "write true or false",
     "string_type": "write text, in quotes if it looks like a number, a date, true, false or null",
-    "greater_than": _RANGE, "greater_than_equal": _RANGE, "less_than": _RANGE, "less_than_equal": _RANGE,
+    "greater_than": _RANGE,
+    "greater_than_equal": _RANGE,
+    "less_than": _RANGE,
+    "less_than_equal": _RANGE,
     "string_pattern_mismatch": "use lower-case letters and digits, with the signs that the pattern allows",
-    "string_too_short": "write something", "string_too_long": "shorten it",
+    "string_too_short": "write something",
+    "string_too_long": "shorten it",
     "invalid_key": "put the name in quotes",
-    "too_short": "list at least that many", "tuple_type": "write a list: [first, second]",
-    "model_type": "write `field: value` lines below it", "dict_type": "write `name: value` lines below it",
+    "too_short": "list at least that many",
+    "tuple_type": "write a list: [first, second]",
+    "model_type": "write `field: value` lines below it",
+    "dict_type": "write `name: value` lines below it",
 }
 """What to do about pydantic's own errors, by their type."""
 

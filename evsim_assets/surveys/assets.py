@@ -50,20 +50,30 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
         survey.model_dump(
             include={"name", "participant", "missing", "demographics", "questions", "interventions"}
         ),
-        survey.waves, _texts_hash(survey),
+        survey.waves,
+        _texts_hash(survey),
     )
 
     def key(name: str) -> dg.AssetKey:
         return dg.AssetKey([survey.name, name])
 
     wave_file = dg.AssetSpec(
-        key("wave_file"), partitions_def=waves, kinds={"csv"}, **common,
+        key("wave_file"),
+        partitions_def=waves,
+        kinds={"csv"},
+        **common,
         description=f"A raw file in the landing folder, observed by its SHA-256. {said}",
     )
 
     @dg.asset(
-        key=key("raw_wave"), partitions_def=waves, deps=[wave_file], kinds={"file"},
-        code_version=VERSION, metadata=by_wave, automation_condition=cheap(), **common,
+        key=key("raw_wave"),
+        partitions_def=waves,
+        deps=[wave_file],
+        kinds={"file"},
+        code_version=VERSION,
+        metadata=by_wave,
+        automation_condition=cheap(),
+        **common,
         description=f"The raw file of a wave, stored unchanged with its provenance. {said}",
     )
     def raw_wave(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
@@ -74,31 +84,47 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
             data_version=dg.DataVersion(about["sha256"]),
             metadata={
                 "path": dg.MetadataValue.path(str(stored.folder / wave.path.name)),
-                "sha256": about["sha256"], "bytes": about["bytes"],
+                "sha256": about["sha256"],
+                "bytes": about["bytes"],
             },
         )
 
     @dg.multi_asset(
-        name=f"{survey.name}__clean_wave", partitions_def=waves, deps=[raw_wave], group_name=survey.name,
+        name=f"{survey.name}__clean_wave",
+        partitions_def=waves,
+        deps=[raw_wave],
+        group_name=survey.name,
         outs={
             "clean_wave": dg.AssetOut(
-                key=key("clean_wave"), code_version=f"{VERSION}.{meaning}", metadata=by_wave,
-                kinds={"parquet"}, owners=OWNERS, automation_condition=cheap(),
+                key=key("clean_wave"),
+                code_version=f"{VERSION}.{meaning}",
+                metadata=by_wave,
+                kinds={"parquet"},
+                owners=OWNERS,
+                automation_condition=cheap(),
                 description=f"The wave's usable answers, one row an answer, by the codebook. {said}",
             ),
             "quarantine": dg.AssetOut(
-                key=key("quarantine"), code_version=f"{VERSION}.{meaning}", metadata=by_wave,
-                kinds={"parquet"}, owners=OWNERS, automation_condition=cheap(),
+                key=key("quarantine"),
+                code_version=f"{VERSION}.{meaning}",
+                metadata=by_wave,
+                kinds={"parquet"},
+                owners=OWNERS,
+                automation_condition=cheap(),
                 description="Cells and rows that could not be used, with value, reason and remedy.",
             ),
         },
         check_specs=[
             dg.AssetCheckSpec(
-                "every_cell_accounted_for", asset=key("clean_wave"), blocking=True,
+                "every_cell_accounted_for",
+                asset=key("clean_wave"),
+                blocking=True,
                 description="Raw answer cells = used + missing + quarantined.",
             ),
             dg.AssetCheckSpec(
-                "few_in_quarantine", asset=key("clean_wave"), blocking=True,
+                "few_in_quarantine",
+                asset=key("clean_wave"),
+                blocking=True,
                 description=f"At most {QUARANTINE_LIMIT:.0%} of the answer cells are in quarantine.",
             ),
         ],
@@ -112,29 +138,39 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
         cleaned = refusing(clean_wave, raw, survey, wave, texts, path.name)
         counts = cleaned.counts
         yield dg.Output(
-            cleaned.answers, "clean_wave",
+            cleaned.answers,
+            "clean_wave",
             data_version=table_output(cleaned.answers).data_version,
             metadata=describe(cleaned.answers) | counts_metadata(counts),
         )
         yield dg.Output(
-            cleaned.quarantine, "quarantine",
+            cleaned.quarantine,
+            "quarantine",
             data_version=table_output(cleaned.quarantine).data_version,
             metadata=describe(cleaned.quarantine),
         )
         accounted = counts["used"] + counts["missing"] + counts["quarantined"]
         yield dg.AssetCheckResult(
-            check_name="every_cell_accounted_for", asset_key=key("clean_wave"),
-            passed=accounted == counts["cells"], metadata=counts_metadata(counts),
+            check_name="every_cell_accounted_for",
+            asset_key=key("clean_wave"),
+            passed=accounted == counts["cells"],
+            metadata=counts_metadata(counts),
         )
         share = counts["quarantined"] / max(counts["cells"], 1)
         yield dg.AssetCheckResult(
-            check_name="few_in_quarantine", asset_key=key("clean_wave"),
-            passed=share <= QUARANTINE_LIMIT, metadata={"share": share},
+            check_name="few_in_quarantine",
+            asset_key=key("clean_wave"),
+            passed=share <= QUARANTINE_LIMIT,
+            metadata={"share": share},
         )
 
     @dg.asset(
-        key=key("responses"), ins={"clean_wave": dg.AssetIn(key=key("clean_wave"))}, kinds={"parquet"},
-        code_version=VERSION, automation_condition=cheap(), **common,
+        key=key("responses"),
+        ins={"clean_wave": dg.AssetIn(key=key("clean_wave"))},
+        kinds={"parquet"},
+        code_version=VERSION,
+        automation_condition=cheap(),
+        **common,
         description=f"The answers of all waves, one row an answer. {said}",
     )
     def responses(clean_wave: pd.DataFrame) -> dg.Output[pd.DataFrame]:
@@ -145,8 +181,12 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
         )
 
     @dg.asset(
-        key=key("splits"), ins={"responses": dg.AssetIn(key=key("responses"))}, kinds={"parquet"},
-        code_version=f"{VERSION}.{spec_hash(survey.splits)}", automation_condition=cheap(), **common,
+        key=key("splits"),
+        ins={"responses": dg.AssetIn(key=key("responses"))},
+        kinds={"parquet"},
+        code_version=f"{VERSION}.{spec_hash(survey.splits)}",
+        automation_condition=cheap(),
+        **common,
         description="Train, validation or test for every participant, by a keyed hash.",
     )
     def splits(responses: pd.DataFrame) -> dg.Output[pd.DataFrame]:
@@ -173,7 +213,9 @@ def _landed(survey: SurveySpec, wave: str) -> WaveFile:
         if landed.wave == wave:
             return landed
     raise BadInput(
-        "the wave's file is not in the landing folder", file=survey.folder / "waves", value=wave,
+        "the wave's file is not in the landing folder",
+        file=survey.folder / "waves",
+        value=wave,
         remedy=f"put it back (evsim survey add {survey.name} FILE)",
     )
 

@@ -29,7 +29,13 @@ from evsim_assets.surveys.landing import canonical_id, require_columns
 
 QUARANTINE_COLUMNS = ["wave", "row", "column", "value", "reason", "remedy"]
 ANSWER_COLUMNS = [
-    "participant", "wave", "question", "order", "intervention", "intervention_text", "answer",
+    "participant",
+    "wave",
+    "question",
+    "order",
+    "intervention",
+    "intervention_text",
+    "answer",
 ]
 
 
@@ -59,10 +65,16 @@ class _Quarantine:
         """Set aside the cells `values` (index: raw row number from 0)."""
         if len(values):
             self.rows.append(
-                pd.DataFrame({
-                    "wave": self.wave, "row": values.index.to_numpy() + 1, "column": column,
-                    "value": values.to_numpy(), "reason": reason, "remedy": remedy,
-                })
+                pd.DataFrame(
+                    {
+                        "wave": self.wave,
+                        "row": values.index.to_numpy() + 1,
+                        "column": column,
+                        "value": values.to_numpy(),
+                        "reason": reason,
+                        "remedy": remedy,
+                    }
+                )
             )
 
     def table(self) -> pd.DataFrame:
@@ -134,7 +146,9 @@ def _participants(
     quarantine.add(ids[nameless], column, "the row has no participant id", "fill in the id")
     # The pseudonym in place of the id: the quarantine table is one that analysts read.
     quarantine.add(
-        pseudonyms[doubled], column, "the participant is in this wave already; the first row is kept",
+        pseudonyms[doubled],
+        column,
+        "the participant is in this wave already; the first row is kept",
         "remove one of the two rows, or give each person an id of their own",
     )
     return pseudonyms, ~(nameless | doubled)
@@ -156,7 +170,8 @@ def _labels(
     unknown = known[labels.isna()]
     for value in unknown.unique():
         quarantine.add(
-            unknown[unknown == value], demographic.column,
+            unknown[unknown == value],
+            demographic.column,
             f"not an option of {demographic.name!r}; the person is kept without it",
             "add the option (or its code) to survey.yaml, or correct the value",
         )
@@ -189,7 +204,9 @@ def _set_aside_unasked(
     if column is None or rows.empty:
         return
     quarantine.add(
-        rows[column], column, "no question of the codebook has this value",
+        rows[column],
+        column,
+        "no question of the codebook has this value",
         "add the question to survey.yaml, or correct the value",
     )
     counts["cells"] += len(rows)
@@ -197,8 +214,14 @@ def _set_aside_unasked(
 
 
 def _answers(
-    raw: pd.DataFrame, usable: pd.Series, question: Question, columns: AnswerColumns,
-    survey: SurveySpec, texts: Mapping[str, str], quarantine: _Quarantine, counts: dict[str, int],
+    raw: pd.DataFrame,
+    usable: pd.Series,
+    question: Question,
+    columns: AnswerColumns,
+    survey: SurveySpec,
+    texts: Mapping[str, str],
+    quarantine: _Quarantine,
+    counts: dict[str, int],
 ) -> pd.DataFrame:
     """The answers of one column pair; every cell is counted once."""
     cells = raw[columns.answer]
@@ -209,13 +232,19 @@ def _answers(
     bad = on_scale.isna()
     for reason in sorted(set(reasons[bad])):
         quarantine.add(
-            given[bad & (reasons == reason)], columns.answer, reason,
+            given[bad & (reasons == reason)],
+            columns.answer,
+            reason,
             "correct the answer, or the scale (or its rounding) in survey.yaml",
         )
-    table = pd.DataFrame({
-        "question": question.id, "intervention": None, "intervention_text": "",
-        "answer": on_scale[~bad].astype("int64"),
-    })
+    table = pd.DataFrame(
+        {
+            "question": question.id,
+            "intervention": None,
+            "intervention_text": "",
+            "answer": on_scale[~bad].astype("int64"),
+        }
+    )
     if columns.intervention is not None:
         read = raw[columns.intervention]
         table = _with_intervention(table, read, columns.intervention, survey, texts, quarantine)
@@ -242,8 +271,12 @@ def _on_scale(numbers: pd.Series, scale: Scale) -> tuple[pd.Series, pd.Series]:
 
 
 def _with_intervention(
-    table: pd.DataFrame, cells: pd.Series, column: str, survey: SurveySpec,
-    texts: Mapping[str, str], quarantine: _Quarantine,
+    table: pd.DataFrame,
+    cells: pd.Series,
+    column: str,
+    survey: SurveySpec,
+    texts: Mapping[str, str],
+    quarantine: _Quarantine,
 ) -> pd.DataFrame:
     """The table with intervention ids and texts; answers after an unknown intervention are set aside."""
     none = survey.interventions.none if survey.interventions else ()

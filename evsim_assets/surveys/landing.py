@@ -51,7 +51,9 @@ def landed_waves(survey: SurveySpec) -> list[WaveFile]:
         if not WAVE_NAME.fullmatch(path.stem):
             raise BadInput(
                 "a wave's file name may hold only lower-case letters, digits, '.', '_' and '-'",
-                file=path, value=path.name, remedy="rename the file, for instance to 2024-01.csv",
+                file=path,
+                value=path.name,
+                remedy="rename the file, for instance to 2024-01.csv",
             )
         found.append(WaveFile(path.stem, path))
     return found
@@ -78,14 +80,20 @@ def read_raw(content: bytes, waves: Waves, file: str | Path) -> pd.DataFrame:
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise BadInput(
-            "a column name is there twice", file=file, line=header_line, value=repeated[0],
+            "a column name is there twice",
+            file=file,
+            line=header_line,
+            value=repeated[0],
             remedy="give each column its own name",
         )
     for line, cells in records[1:]:
         if len(cells) != len(header):
             raise BadInput(
-                f"the row has {len(cells)} cells and the header {len(header)}", file=file, line=line,
-                value=cells, remedy="complete the row, put quotes around a cell that holds the delimiter,"
+                f"the row has {len(cells)} cells and the header {len(header)}",
+                file=file,
+                line=line,
+                value=cells,
+                remedy="complete the row, put quotes around a cell that holds the delimiter,"
                 " or check waves.delimiter in survey.yaml",
             )
     if len(records) == 1:
@@ -99,7 +107,9 @@ def _decoded(content: bytes, waves: Waves, file: str | Path) -> str:
     except UnicodeError as error:
         start = error.start if isinstance(error, UnicodeDecodeError) else 0
         raise BadInput(
-            f"the file is not {waves.encoding}", file=file, line=content[:start].count(b"\n") + 1,
+            f"the file is not {waves.encoding}",
+            file=file,
+            line=content[:start].count(b"\n") + 1,
             value=content[start : start + 4],
             remedy="save it as UTF-8, or, if it is a wave, set waves.encoding in survey.yaml"
             " (Excel often writes cp1252)",
@@ -118,7 +128,9 @@ def _records(text: str, delimiter: str, file: str | Path) -> list[tuple[int, lis
             line = reader.line_num + 1
     except csv.Error as error:
         raise BadInput(
-            f"not a table from here on: {error}", file=file, line=line,
+            f"not a table from here on: {error}",
+            file=file,
+            line=line,
             remedy="check the quotes of that line: a quote within a cell is written twice",
         ) from None
     return records
@@ -130,7 +142,9 @@ def require_columns(raw: pd.DataFrame, survey: SurveySpec, file: str | Path) -> 
     if missing:
         raise BadInput(
             f"{len(missing)} column(s) of the codebook are missing: {', '.join(map(repr, missing))}",
-            file=file, line=1, value=list(raw.columns),
+            file=file,
+            line=1,
+            value=list(raw.columns),
             remedy=f"correct the header, or the column names in {survey.folder / 'survey.yaml'}",
         )
 
@@ -147,7 +161,9 @@ def intervention_texts(survey: SurveySpec) -> dict[str, str]:
     path = survey.folder / table.file
     if not path.is_file():
         raise BadInput(
-            "the table of intervention texts is not there", file=path, field="interventions.file",
+            "the table of intervention texts is not there",
+            file=path,
+            field="interventions.file",
             remedy=f"put it there; `evsim survey add {survey.name} FILE` takes it along"
             " when it lies beside FILE",
         )
@@ -155,14 +171,20 @@ def intervention_texts(survey: SurveySpec) -> dict[str, str]:
     for column in (table.id, table.text):
         if column not in rows.columns:
             raise BadInput(
-                "the table lacks a column", file=path, line=1, value=column,
+                "the table lacks a column",
+                file=path,
+                line=1,
+                value=column,
                 remedy="correct the header, or interventions.id and .text in survey.yaml",
             )
     ids = rows[table.id].map(canonical_id)
     repeated = ids[ids.duplicated()]
     if len(repeated):
         raise BadInput(
-            "an intervention is there twice", file=path, field=table.id, value=repeated.iloc[0],
+            "an intervention is there twice",
+            file=path,
+            field=table.id,
+            value=repeated.iloc[0],
             remedy="give each intervention its own id",
         )
     return dict(zip(ids, rows[table.text].str.strip(), strict=True))
@@ -188,13 +210,16 @@ def add_wave(survey: SurveySpec, source: Path, *, replace: bool = False) -> Wave
     wave = source.stem.lower()
     if not WAVE_NAME.fullmatch(wave):
         raise BadInput(
-            "a wave's file name may hold only letters, digits, '.', '_' and '-'", file=source,
-            value=source.name, remedy="rename the file, for instance to 2024-01.csv",
+            "a wave's file name may hold only letters, digits, '.', '_' and '-'",
+            file=source,
+            value=source.name,
+            remedy="rename the file, for instance to 2024-01.csv",
         )
     target = survey.folder / "waves" / f"{wave}.{survey.waves.format}"
     if target.exists() and target.read_bytes() != source.read_bytes() and not replace:
         raise BadInput(
-            "a wave of this name with other content is already there", file=target,
+            "a wave of this name with other content is already there",
+            file=target,
             remedy="rename the file, or pass --replace if it corrects that wave",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -221,7 +246,8 @@ def _copy_whole(source: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
         raise BadInput(
             f"the file could not be stored ({error.strerror or error}); what was there is as it was",
-            file=target, remedy="free space or get write access there, and add the file again",
+            file=target,
+            remedy="free space or get write access there, and add the file again",
         ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)

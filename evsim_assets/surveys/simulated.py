@@ -49,9 +49,7 @@ def simulate(survey: SurveySpec, facts: SimulationSpec) -> dict[str, pd.DataFram
     _check_form(survey)
     facts.check_against(survey)
     effects = _intervention_effects(survey, facts.preference)
-    return {
-        wave: _simulated_wave(survey, facts, wave, size, effects) for wave, size in facts.waves.items()
-    }
+    return {wave: _simulated_wave(survey, facts, wave, size, effects) for wave, size in facts.waves.items()}
 
 
 def write_waves(survey: SurveySpec, waves: dict[str, pd.DataFrame]) -> list[Path]:
@@ -80,25 +78,34 @@ def _check_form(survey: SurveySpec) -> None:
     file = survey.folder / "survey.yaml"
     if not survey.simulated:
         raise BadInput(
-            "only a survey that says it is simulated gets simulated answers", file=file,
-            field="simulated", value=survey.simulated,
+            "only a survey that says it is simulated gets simulated answers",
+            file=file,
+            field="simulated",
+            value=survey.simulated,
             remedy="set simulated: true, if there are no real answers in waves/",
         )
     if survey.participant is None:
         raise BadInput(
-            "simulated participants need an id", file=file, field="participant",
+            "simulated participants need an id",
+            file=file,
+            field="participant",
             remedy="name the raw column that identifies a person",
         )
     for question in survey.questions:
         if question.where:
             raise BadInput(
-                "long files cannot be simulated", file=file, field=f"questions.{question.id}.where",
+                "long files cannot be simulated",
+                file=file,
+                field=f"questions.{question.id}.where",
                 remedy="describe a wide file: one row a participant",
             )
         if question.scale != survey.questions[0].scale:
             raise BadInput(
-                "simulated questions share one scale", file=file, field=f"questions.{question.id}.scale",
-                value=question.scale.model_dump(), remedy="give all questions the same scale",
+                "simulated questions share one scale",
+                file=file,
+                field=f"questions.{question.id}.scale",
+                value=question.scale.model_dump(),
+                remedy="give all questions the same scale",
             )
 
 
@@ -114,7 +121,9 @@ def _intervention_effects(survey: SurveySpec, preference: PreferenceFacts) -> di
         odd = sorted(set(ids) ^ set(given)) or sorted(i for i in ids if ids.count(i) > 1)
         raise BadInput(
             "the facts must name each intervention of the survey's table once",
-            file=survey.folder / FILE, field="preference.interventions", value=odd[0],
+            file=survey.folder / FILE,
+            field="preference.interventions",
+            value=odd[0],
             remedy="add it to the facts, or correct the id",
         )
     return {intervention: given[intervention] for intervention in ids}
@@ -169,8 +178,11 @@ def _draw_one(
     heights = weights.cumsum(axis=1)
     if not heights[:, -1].all():
         raise BadInput(
-            "the adjustments leave somebody without any option", file=FILE, field="demographics",
-            value=options, remedy="leave a positive weight for whoever the adjustments speak of",
+            "the adjustments leave somebody without any option",
+            file=FILE,
+            field="demographics",
+            value=options,
+            remedy="leave a positive weight for whoever the adjustments speak of",
         )
     drawn = (rng.random(len(weights))[:, None] * heights[:, -1:] >= heights).sum(axis=1)
     return np.eye(len(options), dtype=bool)[drawn]
@@ -197,7 +209,8 @@ def _draw_interventions(
     if len(columns) > len(ids) or (size.one_short and not columns):
         raise BadInput(
             f"{len(columns)} interventions a participant cannot be drawn from {len(ids)}",
-            file=survey.folder / "survey.yaml", field="questions",
+            file=survey.folder / "survey.yaml",
+            field="questions",
             remedy="add interventions, or name fewer intervention columns",
         )
     rng = np.random.default_rng(derived_seed(seed, "simulated interventions", wave))
@@ -209,8 +222,12 @@ def _draw_interventions(
 
 
 def _draw_answers(
-    survey: SurveySpec, facts: SimulationSpec, wave: str, chosen: Chosen,
-    read: dict[str, np.ndarray], effects: dict[str, float],
+    survey: SurveySpec,
+    facts: SimulationSpec,
+    wave: str,
+    chosen: Chosen,
+    read: dict[str, np.ndarray],
+    effects: dict[str, float],
 ) -> dict[str, np.ndarray]:
     """Answer column → answers as text, "" where an intervention was due but not read."""
     preference, scale = facts.preference, survey.questions[0].scale
@@ -241,8 +258,11 @@ def _expected(survey: SurveySpec, preference: PreferenceFacts, chosen: Chosen) -
 
 
 def _answer(
-    rng: np.random.Generator, preference: PreferenceFacts, scale: Scale,
-    latent: np.ndarray, multiple: np.ndarray,
+    rng: np.random.Generator,
+    preference: PreferenceFacts,
+    scale: Scale,
+    latent: np.ndarray,
+    multiple: np.ndarray,
 ) -> np.ndarray:
     """Latent points to answers on the scale: multiples (the person's habit), then heaps, then the ends."""
     answer = np.floor(latent / multiple + 0.5) * multiple

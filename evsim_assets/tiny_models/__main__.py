@@ -16,11 +16,15 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m evsim_assets.tiny_models", description="Pre-train the tiny models."
     )
     parser.add_argument(
-        "--corpus", type=Path, default=Path("data/models/corpus.yaml"),
+        "--corpus",
+        type=Path,
+        default=Path("data/models/corpus.yaml"),
         help="what the models and their texts are made of (default: %(default)s)",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("data/models"),
+        "--out",
+        type=Path,
+        default=Path("data/models"),
         help="where each model gets a folder of its name (default: %(default)s)",
     )
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="build these models, not all")

@@ -62,7 +62,9 @@ def behaviour(model: Any, tokenizer: Any, material: Material, seed: int, count: 
             ratings += [(int(first[0]) - low) / (high - low)] if on_scale else []
     return Behaviour(
         **{name: manners.count(name) / count for name in Manners.model_fields},
-        off_scale=off_scale / count, persona=_persona_share(model, tokenizer, writer, count), n=count,
+        off_scale=off_scale / count,
+        persona=_persona_share(model, tokenizer, writer, count),
+        n=count,
         mean=float(np.mean(ratings)) if ratings else float("nan"),
         deviation=float(np.std(ratings)) if ratings else float("nan"),
     )
@@ -87,8 +89,11 @@ def complete(model: Any, tokenizer: Any, prompts: Sequence[list[int]], sample: b
         attended = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch]
         with torch.inference_mode():
             generated = model.generate(
-                input_ids=torch.tensor(padded), attention_mask=torch.tensor(attended),
-                do_sample=sample, max_new_tokens=NEW_TOKENS, **({"top_k": 0} if sample else {}),
+                input_ids=torch.tensor(padded),
+                attention_mask=torch.tensor(attended),
+                do_sample=sample,
+                max_new_tokens=NEW_TOKENS,
+                **({"top_k": 0} if sample else {}),
             )
         texts = tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)
         answers += [text.strip() for text in texts]

@@ -35,9 +35,7 @@ def build(material: Material, name: str, folder: Path, seed: int = 0, documents:
         BadInput: the material has no such model.
     """
     if name not in material.models:
-        raise BadInput(
-            "no such tiny model", value=name, remedy=f"use one of {', '.join(material.models)}"
-        )
+        raise BadInput("no such tiny model", value=name, remedy=f"use one of {', '.join(material.models)}")
     shape = material.models[name]
     torch.set_num_threads(1)
     tokenizer = shared_tokenizer(material, seed)

@@ -74,8 +74,20 @@ def card(
     """The card's text. `loss` in nats per token; `shares` as measured on held-out topics."""
     manners = shape.answers
     return CARD.format(
-        name=name, parameters=parameters, hidden=shape.hidden, layers=shape.layers, head=HEAD_SIZE,
-        heads=shape.hidden // HEAD_SIZE, intermediate=shape.intermediate, longest=LONGEST_TEXT,
-        vocabulary=VOCABULARY_SIZE, documents=documents, learning_rate=shape.learning_rate, loss=loss,
-        bare=manners.bare / sum(manners.model_dump().values()), n=shares.n, shares=shares, seed=seed,
+        name=name,
+        parameters=parameters,
+        hidden=shape.hidden,
+        layers=shape.layers,
+        head=HEAD_SIZE,
+        heads=shape.hidden // HEAD_SIZE,
+        intermediate=shape.intermediate,
+        longest=LONGEST_TEXT,
+        vocabulary=VOCABULARY_SIZE,
+        documents=documents,
+        learning_rate=shape.learning_rate,
+        loss=loss,
+        bare=manners.bare / sum(manners.model_dump().values()),
+        n=shares.n,
+        shares=shares,
+        seed=seed,
     )

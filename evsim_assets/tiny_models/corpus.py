@@ -80,8 +80,12 @@ class Writer:
         system, persona = self._system()
         trait = self._one(list(persona))
         fields = {
-            "topic": topic, "low": str(low), "high": str(high), "attitude": self._one(material.attitudes),
-            "trait": trait, "value": persona[trait],
+            "topic": topic,
+            "low": str(low),
+            "high": str(high),
+            "attitude": self._one(material.attitudes),
+            "trait": trait,
+            "value": persona[trait],
         }
         question = self._one(material.questions).format(**fields)
         before = self.rng.random()
@@ -151,16 +155,24 @@ class Writer:
 
     def _statement(self, topic: str) -> str:
         return self._one(self.material.statements).format(
-            topic=topic, Topic=topic[0].upper() + topic[1:], percent=5 * self._between(1, 20),
-            amount=f"${self._between(1, 10)},{self._between(0, 10)}00", count=self._between(2, 61),
+            topic=topic,
+            Topic=topic[0].upper() + topic[1:],
+            percent=5 * self._between(1, 20),
+            amount=f"${self._between(1, 10)},{self._between(0, 10)}00",
+            count=self._between(2, 61),
         )
 
     def _sentence(self) -> str:
         """Each placeholder is filled by a word of its own."""
         words = self.material.words
         pools: dict[str, Sequence[str]] = {
-            "noun": words.noun, "verb": words.verb, "adjective": words.adjective, "adverb": words.adverb,
-            "Adverb": words.adverb, "word": words.other, "verb_s": self.material.verbs_past,
+            "noun": words.noun,
+            "verb": words.verb,
+            "adjective": words.adjective,
+            "adverb": words.adverb,
+            "Adverb": words.adverb,
+            "word": words.other,
+            "verb_s": self.material.verbs_past,
         }
 
         def fill(match: re.Match[str]) -> str:
@@ -177,8 +189,17 @@ class Writer:
         small, large = sorted(int(n) for n in self.rng.choice(101, size=2, replace=False))
         low, high, _ = self.material.scales[self._between(0, len(self.material.scales))]
         return self._one(self.material.numbers).format(
-            a=first, a1=first + 1, a2=first + 2, a3=first + 3, a4=first + 4, small=small, large=large,
-            middle=self._between(small, large + 1), low=low, high=high, half=round((low + high) / 2),
+            a=first,
+            a1=first + 1,
+            a2=first + 2,
+            a3=first + 3,
+            a4=first + 4,
+            small=small,
+            large=large,
+            middle=self._between(small, large + 1),
+            low=low,
+            high=high,
+            half=round((low + high) / 2),
             count=self._between(2, 100),
         )
 

@@ -100,7 +100,9 @@ class Material(Spec):
         both = sorted(set(self.topics) & set(self.held_out_topics))
         if both:
             raise SpecError(
-                "the topic is both trained on and held out", at=("held_out_topics",), value=both[0],
+                "the topic is both trained on and held out",
+                at=("held_out_topics",),
+                value=both[0],
                 remedy="keep one of the two",
             )
         return self

@@ -58,14 +58,22 @@ def untrained(shape: TinyModel, tokenizer: Any, seed: int, name: str) -> LlamaFo
     """The model before training, its weights drawn from (seed, name)."""
     set_seed(derived_seed(seed, "tiny-model-weights", name) % 2**32)
     special = {
-        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
     heads = shape.hidden // HEAD_SIZE
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=shape.hidden, intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers, num_attention_heads=heads, num_key_value_heads=heads,
-        max_position_embeddings=LONGEST_TEXT, tie_word_embeddings=True, dtype="float32", **special,
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=LONGEST_TEXT,
+        tie_word_embeddings=True,
+        dtype="float32",
+        **special,
     )
     model = LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(**special)
@@ -83,14 +91,26 @@ def pretrain(
     steps = -(-len(rows) // BATCH_SIZE)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
-            output_dir=scratch, seed=derived_seed(seed, "tiny-model-order", "") % 2**32,
-            per_device_train_batch_size=BATCH_SIZE, num_train_epochs=1, learning_rate=learning_rate,
-            lr_scheduler_type="cosine", warmup_steps=steps // 50, weight_decay=0.01, adam_beta2=0.99,
-            train_sampling_strategy="group_by_length", use_cpu=True,
-            logging_steps=max(1, steps // 40), save_strategy="no", report_to="none", disable_tqdm=True,
+            output_dir=scratch,
+            seed=derived_seed(seed, "tiny-model-order", "") % 2**32,
+            per_device_train_batch_size=BATCH_SIZE,
+            num_train_epochs=1,
+            learning_rate=learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=steps // 50,
+            weight_decay=0.01,
+            adam_beta2=0.99,
+            train_sampling_strategy="group_by_length",
+            use_cpu=True,
+            logging_steps=max(1, steps // 40),
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
         )
         trainer = Trainer(
-            model=model, args=arguments, train_dataset=Texts(rows),
+            model=model,
+            args=arguments,
+            train_dataset=Texts(rows),
             data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
         )
         trainer.train()

@@ -50,9 +50,7 @@ def pad_trees(trees: Sequence[TokenTree], device: str | torch.device = "cpu") ->
     ends = torch.from_numpy(end).to(device)
     i = torch.arange(n, device=device)
     allowed = (i[None, None, :] <= i[None, :, None]) & (i[None, :, None] < ends[:, None, :])
-    return TreeBatch(
-        torch.from_numpy(token).to(device), torch.from_numpy(depth).to(device), allowed[:, None]
-    )
+    return TreeBatch(torch.from_numpy(token).to(device), torch.from_numpy(depth).to(device), allowed[:, None])
 
 
 def logits_at(model: Any, batch: TreeBatch, rows: torch.Tensor) -> torch.Tensor:
@@ -65,12 +63,16 @@ def logits_at(model: Any, batch: TreeBatch, rows: torch.Tensor) -> torch.Tensor:
     keep = torch.zeros(batch.input_ids.numel(), dtype=torch.bool, device=rows.device)
     keep[rows] = True
     logits: torch.Tensor = model(
-        input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False,
-        attention_mask=_as_mask(model, batch.allowed), logits_to_keep=keep.view_as(batch.input_ids),
+        input_ids=batch.input_ids,
+        position_ids=batch.position_ids,
+        use_cache=False,
+        attention_mask=_as_mask(model, batch.allowed),
+        logits_to_keep=keep.view_as(batch.input_ids),
     ).logits
     if logits.shape[:-1] != rows.shape:  # a model that takes the argument but not as a mask
         raise BadInput(
-            "the model's forward pass cannot keep logits by a mask", value=type(model).__name__,
+            "the model's forward pass cannot keep logits by a mask",
+            value=type(model).__name__,
             remedy="use a model of the transformers library",
         )
     return logits
@@ -91,5 +93,6 @@ def _check_window(model: Any, batch: TreeBatch) -> None:
     if window and batch.input_ids.shape[1] > window and int(batch.position_ids.max()) >= window:
         raise BadInput(
             f"a text is longer than the model's sliding attention window of {window} tokens",
-            value=int(batch.position_ids.max()) + 1, remedy="shorten the prompts, or use another model",
+            value=int(batch.position_ids.max()) + 1,
+            remedy="shorten the prompts, or use another model",
         )

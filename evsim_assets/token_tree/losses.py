@@ -73,7 +73,9 @@ def weigh(texts: Sequence[Text], loss_on: Literal["answer", "text"], alpha: floa
     written = [[*text.prompt, *text.answer] for text in texts]
     masses = [
         (mass, len(text.prompt), [*text.prompt, *tokens])
-        for text in texts if alpha > 0 for mass, tokens in text.candidates
+        for text in texts
+        if alpha > 0
+        for mass, tokens in text.candidates
     ]
     tree, paths = build_tree([*written, *(tokens for *_, tokens in masses)])
     weight = np.zeros((len(tree), 2))
@@ -90,9 +92,7 @@ def weigh(texts: Sequence[Text], loss_on: Literal["answer", "text"], alpha: floa
     )
 
 
-def _what_is_read(
-    tree: TokenTree, weight: Weights
-) -> tuple[TokenTree, Indices, Indices, Weights]:
+def _what_is_read(tree: TokenTree, weight: Weights) -> tuple[TokenTree, Indices, Indices, Weights]:
     """The tree without nodes at or below which nothing is read, and the edges with weight."""
     read = weight.any(axis=1)
     before = np.concatenate([[0], np.cumsum(read)])
@@ -100,8 +100,10 @@ def _what_is_read(
     place = np.concatenate([[0], np.cumsum(needed)])
     above = tree.parent[needed]
     kept = TokenTree(
-        tree.token[needed], tree.depth[needed],
-        np.where(above < 0, -1, place[above]), place[tree.end[needed]],
+        tree.token[needed],
+        tree.depth[needed],
+        np.where(above < 0, -1, place[above]),
+        place[tree.end[needed]],
     )
     return kept, place[tree.parent[read]], tree.token[read], weight[read]
 
@@ -132,9 +134,7 @@ def loss_batches(
     the cut into micro-batches nor padding changes the sum. Trees of like size are put together;
     a micro-batch holds at most `max_tokens` padded tokens, but at least one tree.
     """
-    scale = np.array(
-        [(1 - alpha) / sum(t.targets for t in trees), alpha / sum(t.texts for t in trees)]
-    )
+    scale = np.array([(1 - alpha) / sum(t.targets for t in trees), alpha / sum(t.texts for t in trees)])
     for group in _of_like_size(trees, max_tokens):
         yield _loss_batch(group, scale, device)
 
@@ -163,7 +163,9 @@ def _loss_batch(trees: Sequence[WeightedTree], scale: Weights, device: Any) -> L
         return torch.from_numpy(array).to(device, dtype)
 
     return LossBatch(
-        batch, on_device(rows, torch.int64), on_device(row_weight, torch.float32),
+        batch,
+        on_device(rows, torch.int64),
+        on_device(row_weight, torch.float32),
         on_device(edge_row, torch.int64),
         on_device(np.concatenate([t.token for t in trees]), torch.int64),
         on_device(weight, torch.float32),

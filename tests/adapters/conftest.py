@@ -13,8 +13,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a random Llama, and the tokenizer and chat template of a bundled tiny model."""
     folder = tmp_path_factory.mktemp("models") / "random"
     model = tiny_llama(
-        vocab_size=2048, hidden_size=64, intermediate_size=96, num_attention_heads=2, num_key_value_heads=2,
-        bos_token_id=0, eos_token_id=1, pad_token_id=2, initializer_range=0.1,
+        vocab_size=2048,
+        hidden_size=64,
+        intermediate_size=96,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+        initializer_range=0.1,
     )
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

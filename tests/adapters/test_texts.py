@@ -12,9 +12,7 @@ def test_texts_are_the_rendered_chats_of_each_participant(base: str) -> None:
     texts = texts_by_participant(table, tokenizer, adapter())
     assert [(p, len(t)) for p, t in texts.items()] == [("p0", 3), ("p1", 3)]
     row = table.iloc[1]
-    assert (texts["p0"][1].prompt, texts["p0"][1].answer) == render(
-        tokenizer, row.system, row.user, "90"
-    )
+    assert (texts["p0"][1].prompt, texts["p0"][1].answer) == render(tokenizer, row.system, row.user, "90")
     assert texts["p0"][1].candidates == []
 
 

@@ -38,10 +38,16 @@ def _plain_validation_loss(base: str, folder: Path | None, spec: AdapterSpec, ta
         return plain_loss(model, [t for of_one in texts.values() for t in of_one], "answer", alpha).item()
 
 
-@pytest.mark.parametrize("spec", [
-    adapter(), adapter("qlora", penalty=PENALTY), adapter(loss_on="text", dropout=0.1, schedule="cosine"),
-    adapter(penalty=PENALTY, answers="digit"),
-], ids=lambda spec: spec.key)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        adapter(),
+        adapter("qlora", penalty=PENALTY),
+        adapter(loss_on="text", dropout=0.1, schedule="cosine"),
+        adapter(penalty=PENALTY, answers="digit"),
+    ],
+    ids=lambda spec: spec.key,
+)
 def test_training_lowers_the_validation_loss_and_keeps_the_best_step(
     spec: AdapterSpec, base: str, tmp_path: Path
 ) -> None:

@@ -19,26 +19,37 @@ def prompts(
             answer = (80 if red else 20) + 10 * (order % 2)
             if number >= train and validation_answer is not None:
                 answer = validation_answer
-            rows.append({
-                "prompt_id": f"p{number}/{order}", "participant": f"p{number}",
-                "split": "train" if number < train else "validation", "question": f"q{order}",
-                "order": order, "intervention": None, "answer": answer,
-                "answer_digit": int(np.floor(9 * answer / 100 + 0.5)), "low": 0, "high": 100, "step": 1,
-                "system": f"You are a person. {{party: {'red' if red else 'blue'}, age: {30 + number}}}",
-                "user": f"Question {order}: how likely, from 0 to 100?",
-                "user_digit": f"Question {order}: how likely, from 0 to 9?",
-            })
+            rows.append(
+                {
+                    "prompt_id": f"p{number}/{order}",
+                    "participant": f"p{number}",
+                    "split": "train" if number < train else "validation",
+                    "question": f"q{order}",
+                    "order": order,
+                    "intervention": None,
+                    "answer": answer,
+                    "answer_digit": int(np.floor(9 * answer / 100 + 0.5)),
+                    "low": 0,
+                    "high": 100,
+                    "step": 1,
+                    "system": f"You are a person. {{party: {'red' if red else 'blue'}, age: {30 + number}}}",
+                    "user": f"Question {order}: how likely, from 0 to 100?",
+                    "user_digit": f"Question {order}: how likely, from 0 to 9?",
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def adapter(method: str = "lora", **changes: object) -> AdapterSpec:
     training = {
-        "rank": 4, "learning_rate": 5e-3, "batch_size": 6, "epochs": 4, "evaluations_per_epoch": 1,
+        "rank": 4,
+        "learning_rate": 5e-3,
+        "batch_size": 6,
+        "epochs": 4,
+        "evaluations_per_epoch": 1,
         **{name: changes.pop(name) for name in list(changes) if name in TrainingSpec.model_fields},
     }
-    return AdapterSpec.model_validate(
-        {"model": "s", "method": method, "training": training, **changes}
-    )
+    return AdapterSpec.model_validate({"model": "s", "method": method, "training": training, **changes})
 
 
 PENALTY = LossSpec(alpha=0.5, d=3)

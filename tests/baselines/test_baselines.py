@@ -21,8 +21,12 @@ PEOPLE = (
 )
 SMALL_SVR = SvrGrid(kernel=("linear", "rbf"), C=(0.5,), epsilon=(0.02,), gamma=(0.1, 1.0))
 SMALL_CATBOOST = CatBoostGrid(
-    learning_rate=(0.1,), random_strength=(1,), one_hot_max_size=(0, 25), l2_leaf_reg=(3,),
-    bagging_temperature=(1,), iterations=20,
+    learning_rate=(0.1,),
+    random_strength=(1,),
+    one_hot_max_size=(0, 25),
+    l2_leaf_reg=(3,),
+    bagging_temperature=(1,),
+    iterations=20,
 )
 
 
@@ -31,11 +35,17 @@ def rows(n=300, seed=0):
     rng = np.random.default_rng(seed)
     area, told = rng.choice(["Rural", "Urban"], n), rng.choice(["1", "2"], n)
     answer = 20 + 40 * (area == "Urban") + 20 * (told == "2") + rng.integers(-5, 6, n)
-    return pd.DataFrame({
-        "participant": [str(i) for i in range(n)], "question": "q", "intervention": told, "answer": answer,
-        "area": area, "race": rng.choice(["A", "B", "A; B"], n),
-        "split": rng.choice(["train", "validation", "test"], n, p=[0.6, 0.2, 0.2]),
-    })
+    return pd.DataFrame(
+        {
+            "participant": [str(i) for i in range(n)],
+            "question": "q",
+            "intervention": told,
+            "answer": answer,
+            "area": area,
+            "race": rng.choice(["A", "B", "A; B"], n),
+            "split": rng.choice(["train", "validation", "test"], n, p=[0.6, 0.2, 0.2]),
+        }
+    )
 
 
 def fit(algorithm, grid, table=None, **options):
@@ -44,13 +54,19 @@ def fit(algorithm, grid, table=None, **options):
 
 
 def test_dummies_have_a_column_a_level_and_an_option():
-    train = pd.DataFrame({
-        "area": ["Urban", "Rural", None], "race": ["A", "A; B", None], "intervention": ["1", "2", "1"],
-    })
+    train = pd.DataFrame(
+        {
+            "area": ["Urban", "Rural", None],
+            "race": ["A", "A; B", None],
+            "intervention": ["1", "2", "1"],
+        }
+    )
     features = learn_features(train, PEOPLE)
     assert features.single == {"area": ("(none)", "Rural", "Urban"), "intervention": ("1", "2")}
     assert features.dummies(train).tolist() == [
-        [0, 0, 1, 1, 0, 1, 0], [0, 1, 0, 0, 1, 1, 1], [1, 0, 0, 1, 0, 0, 0],
+        [0, 0, 1, 1, 0, 1, 0],
+        [0, 1, 0, 0, 1, 1, 1],
+        [1, 0, 0, 1, 0, 0, 0],
     ]
 
 
@@ -60,7 +76,10 @@ def test_levels_unseen_in_training_are_all_zeros():
     features = learn_features(train, PEOPLE)
     assert features.dummies(unseen).sum() == 0
     assert features.categories(unseen).iloc[0].to_dict() == {
-        "area": "Moon", "intervention": "99", "race: A": "no", "race: B": "no",
+        "area": "Moon",
+        "intervention": "99",
+        "race: A": "no",
+        "race: B": "no",
     }
 
 
@@ -183,11 +202,18 @@ def test_the_pareto_front_by_hand():
 
 def fits():
     """Two settings: the first better on validation, the second on test."""
-    return pd.DataFrame({
-        "algorithm": "svr", "question": "q", "answers": "native", "setting": ["a", "a", "b", "b"],
-        "split": ["validation", "test"] * 2, "kl": [0.1, 0.9, 0.2, 0.3], "rmse": [10.0, 30.0, 20.0, 15.0],
-        "w1": 1.0,
-    })
+    return pd.DataFrame(
+        {
+            "algorithm": "svr",
+            "question": "q",
+            "answers": "native",
+            "setting": ["a", "a", "b", "b"],
+            "split": ["validation", "test"] * 2,
+            "kl": [0.1, 0.9, 0.2, 0.3],
+            "rmse": [10.0, 30.0, 20.0, 15.0],
+            "w1": 1.0,
+        }
+    )
 
 
 def test_the_setting_is_chosen_on_validation_and_reported_on_test():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from evsim_assets.specs.project import Project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,8 +18,12 @@ pytestmark = pytest.mark.slow
 def evsim(folder: Path, *arguments: str, code: int = 0) -> str:
     """Run the command line in a project and return what it printed."""
     result = subprocess.run(
-        [sys.executable, "-m", "evsim_assets.cli", *arguments], cwd=folder, capture_output=True, text=True,
-        check=False, timeout=600,
+        [sys.executable, "-m", "evsim_assets.cli", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout + result.stderr
@@ -70,15 +75,18 @@ def test_every_row_of_the_population_is_there_once(project: Path) -> None:
     generations = table(project, "small/generations").assign(adapter="")
     assert len(generations) == len(tested) * 2 * 2  # adapters × temperatures
     distributions = table(project, "small/answer_distributions")
-    total = distributions["probabilities"].map(sum) + distributions[["off_scale", "no_number", "unexpanded"]].sum(axis=1)
+    total = distributions["probabilities"].map(sum) + distributions[
+        ["off_scale", "no_number", "unexpanded"]
+    ].sum(axis=1)
     assert (total - 1).abs().max() < 1e-5
 
 
 def test_the_checkpoint_is_a_peft_folder_of_4_bit_training(project: Path) -> None:
-    from evsim_resources.lake import Lake
-    from evsim_resources.versions import VersionedStore
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
+
+    from evsim_resources.lake import Lake
+    from evsim_resources.versions import VersionedStore
 
     lake = Lake(root=Project(project).lake)
     stored = VersionedStore(lake, ["small", "adapter_checkpoint"], {"adapter": "s~qlora"}).resolve()
@@ -86,7 +94,11 @@ def test_the_checkpoint_is_a_peft_folder_of_4_bit_training(project: Path) -> Non
     base = AutoModelForCausalLM.from_pretrained(project / "data" / "models" / "s")
     model = PeftModel.from_pretrained(base, str(stored.folder))
     assert any("lora" in name for name, _ in model.named_parameters())
-    assert not list(stored.folder.rglob("*.bin")) + list(stored.folder.rglob("*.pt")) + list(stored.folder.rglob("*.pkl"))
+    assert (
+        not list(stored.folder.rglob("*.bin"))
+        + list(stored.folder.rglob("*.pt"))
+        + list(stored.folder.rglob("*.pkl"))
+    )
 
 
 def test_analysts_read_the_results_in_sql(project: Path) -> None:
@@ -139,7 +151,14 @@ def test_equal_inputs_give_equal_bytes(project: Path) -> None:
     }
     weights = sorted((project / ".evsim" / "lake" / "small" / "adapter_checkpoint").rglob("*.safetensors"))
     known = {path: path.read_bytes() for path in weights}
-    evsim(project, "run", "small", "--again", "--only", "prompts,adapter_checkpoint,answer_distributions,generations,metrics")
+    evsim(
+        project,
+        "run",
+        "small",
+        "--again",
+        "--only",
+        "prompts,adapter_checkpoint,answer_distributions,generations,metrics",
+    )
     assert {path: path.read_bytes() for path in files} == files
     now = sorted((project / ".evsim" / "lake" / "small" / "adapter_checkpoint").rglob("*.safetensors"))
     assert {path: path.read_bytes() for path in now} == known
@@ -166,7 +185,9 @@ def test_a_flipped_byte_in_a_checkpoint_is_named_and_nothing_is_computed_from_it
 
 def test_a_new_wave_makes_what_depends_on_answers_and_moves_nobody(project: Path) -> None:
     splits = table(project, "ev_shift/splits").set_index("participant")["split"]
-    raw = pd.read_csv(project / "data" / "surveys" / "ev_shift" / "waves" / "2022-02.csv", dtype=str, keep_default_na=False)
+    raw = pd.read_csv(
+        project / "data" / "surveys" / "ev_shift" / "waves" / "2022-02.csv", dtype=str, keep_default_na=False
+    )
     fresh = raw.head(40).assign(participant_id=[f"2022-05-{row:04d}" for row in range(40)])
     arriving = project / "2022-05.csv"
     fresh.to_csv(arriving, index=False)

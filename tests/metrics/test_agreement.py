@@ -14,30 +14,50 @@ DIGIT = AdapterSpec(model="s", method="qlora", answers="digit").factors
 
 def prompts(answers, split="test", high=4, digits=None):
     n = len(answers)
-    return pd.DataFrame({
-        "prompt_id": [f"{split}{i}" for i in range(n)], "participant": [f"{split}{i}" for i in range(n)],
-        "split": split, "question": "q", "order": 0, "answer": answers,
-        "answer_digit": pd.array(digits or [None] * n, dtype="Int64"), "low": 0, "high": high, "step": 1,
-    })
+    return pd.DataFrame(
+        {
+            "prompt_id": [f"{split}{i}" for i in range(n)],
+            "participant": [f"{split}{i}" for i in range(n)],
+            "split": split,
+            "question": "q",
+            "order": 0,
+            "answer": answers,
+            "answer_digit": pd.array(digits or [None] * n, dtype="Int64"),
+            "low": 0,
+            "high": high,
+            "step": 1,
+        }
+    )
 
 
 def distributions(rows, no_number=None, temperature=1.0):
     n = len(rows)
     lost = np.zeros(n) if no_number is None else np.asarray(no_number)
-    return pd.DataFrame({
-        "prompt_id": [f"test{i}" for i in range(n)], "temperature": temperature,
-        "probabilities": [np.asarray(r, dtype=np.float32) for r in rows],
-        "off_scale": 1 - np.sum(rows, axis=1) - lost, "no_number": lost, "unexpanded": 0.0,
-    })
+    return pd.DataFrame(
+        {
+            "prompt_id": [f"test{i}" for i in range(n)],
+            "temperature": temperature,
+            "probabilities": [np.asarray(r, dtype=np.float32) for r in rows],
+            "off_scale": 1 - np.sum(rows, axis=1) - lost,
+            "no_number": lost,
+            "unexpanded": 0.0,
+        }
+    )
 
 
 def generations(answers, made_by="distribution", replicate=0, temperature=1.0):
     n = len(answers)
-    return pd.DataFrame({
-        "prompt_id": [f"test{i}" for i in range(n)], "question": "q", "temperature": temperature,
-        "replicate": replicate, "answer": pd.array(answers, dtype="Int64"),
-        "success": [a is not None for a in answers], "made_by": made_by,
-    })
+    return pd.DataFrame(
+        {
+            "prompt_id": [f"test{i}" for i in range(n)],
+            "question": "q",
+            "temperature": temperature,
+            "replicate": replicate,
+            "answer": pd.array(answers, dtype="Int64"),
+            "success": [a is not None for a in answers],
+            "made_by": made_by,
+        }
+    )
 
 
 def value(table, measure, point="none", column="value"):
@@ -119,8 +139,10 @@ def test_failures_are_counted_and_never_enter_the_error():
 
 def test_an_adapter_that_never_answers_gets_nulls_with_a_reason():
     table = score(
-        prompts([1, 2]), distributions(np.zeros((2, 5)), [1, 1]),
-        generations([None, None], made_by="decode"), NATIVE,
+        prompts([1, 2]),
+        distributions(np.zeros((2, 5)), [1, 1]),
+        generations([None, None], made_by="decode"),
+        NATIVE,
     )
     nulls = table[table["value"].isna()]
     assert {"kl", "w1", "rmse", "crps"} <= set(nulls["measure"])

@@ -11,12 +11,20 @@ from evsim_assets.metrics.scoreboard import gap_closed, scoreboard
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import AdapterSpec
 
-CHOSEN = pd.DataFrame({
-    "algorithm": ["svr", "catboost", "svr", "catboost"], "question": "q", "answers": "native",
-    "chosen_by": ["rmse", "rmse", "kl", "kl"], "setting": "{}", "validation_kl": [2.0, 1.0, 0.2, 0.4],
-    "validation_rmse": [20.0, 25.0, 30.0, 31.0], "kl": [2.1, 1.1, 0.5, 0.3], "rmse": [28.0, 24.0, 33.0, 34.0],
-    "w1": 1.0,
-})
+CHOSEN = pd.DataFrame(
+    {
+        "algorithm": ["svr", "catboost", "svr", "catboost"],
+        "question": "q",
+        "answers": "native",
+        "chosen_by": ["rmse", "rmse", "kl", "kl"],
+        "setting": "{}",
+        "validation_kl": [2.0, 1.0, 0.2, 0.4],
+        "validation_rmse": [20.0, 25.0, 30.0, 31.0],
+        "kl": [2.1, 1.1, 0.5, 0.3],
+        "rmse": [28.0, 24.0, 33.0, 34.0],
+        "w1": 1.0,
+    }
+)
 
 
 def survey(people=2000, each=1, seed=0):
@@ -25,11 +33,20 @@ def survey(people=2000, each=1, seed=0):
     person = np.repeat(np.arange(people), each)
     answer = rng.choice([0, 10, 30, 50, 80, 100], people, p=[0.1, 0.1, 0.2, 0.3, 0.2, 0.1])[person]
     split = np.where(person < people // 10, "test", "train")
-    return pd.DataFrame({
-        "prompt_id": [f"{p}-{i % each}" for i, p in enumerate(person)], "participant": person.astype(str),
-        "split": split, "question": "q", "order": np.arange(len(person)) % each, "answer": answer,
-        "answer_digit": pd.array([None] * len(person), dtype="Int64"), "low": 0, "high": 100, "step": 1,
-    })
+    return pd.DataFrame(
+        {
+            "prompt_id": [f"{p}-{i % each}" for i, p in enumerate(person)],
+            "participant": person.astype(str),
+            "split": split,
+            "question": "q",
+            "order": np.arange(len(person)) % each,
+            "answer": answer,
+            "answer_digit": pd.array([None] * len(person), dtype="Int64"),
+            "low": 0,
+            "high": 100,
+            "step": 1,
+        }
+    )
 
 
 def floor_of(table, measure):
@@ -41,14 +58,26 @@ def sampled_simulator(prompts, probabilities, model="s", method="qlora", seed=1)
     rng = np.random.default_rng(seed)
     test = prompts[prompts["split"] == "test"]
     drawn = rng.choice(101, len(test), p=probabilities)
-    read = pd.DataFrame({
-        "prompt_id": test["prompt_id"], "temperature": 1.0, "probabilities": list(np.eye(101)[drawn]),
-        "off_scale": 0.0, "no_number": 0.0, "unexpanded": 0.0,
-    })
-    said = pd.DataFrame({
-        "prompt_id": test["prompt_id"], "temperature": 1.0, "replicate": 0,
-        "answer": pd.array(drawn, dtype="Int64"), "success": True, "made_by": "distribution",
-    })
+    read = pd.DataFrame(
+        {
+            "prompt_id": test["prompt_id"],
+            "temperature": 1.0,
+            "probabilities": list(np.eye(101)[drawn]),
+            "off_scale": 0.0,
+            "no_number": 0.0,
+            "unexpanded": 0.0,
+        }
+    )
+    said = pd.DataFrame(
+        {
+            "prompt_id": test["prompt_id"],
+            "temperature": 1.0,
+            "replicate": 0,
+            "answer": pd.array(drawn, dtype="Int64"),
+            "success": True,
+            "made_by": "distribution",
+        }
+    )
     return score(prompts, read, said, AdapterSpec(model=model, method=method).factors)
 
 
@@ -130,10 +159,13 @@ def test_the_scoreboard_holds_each_adapter_against_everything():
     prompts = survey()
     skewed = np.zeros(101)
     skewed[0] = 1.0
-    metrics = pd.concat([
-        sampled_simulator(prompts, skewed, method="pretrained"), sampled_simulator(prompts, TRUTH),
-        sampled_simulator(prompts, TRUTH, model="m"),
-    ])
+    metrics = pd.concat(
+        [
+            sampled_simulator(prompts, skewed, method="pretrained"),
+            sampled_simulator(prompts, TRUTH),
+            sampled_simulator(prompts, TRUTH, model="m"),
+        ]
+    )
     floors, nulls = noise_floor(prompts, seed=0), score_nulls(prompts)
     board = scoreboard(metrics, floors, nulls, CHOSEN).set_index("adapter")
     assert list(board.index) == ["s~pretrained", "s~qlora", "m~qlora"]

@@ -59,8 +59,11 @@ def test_lengths_are_means_and_the_tree_shares_common_beginnings(tokenizer: Any)
     system = {"a": "You are {age: young}.", "b": "You are {age: old, gender: Man}."}
     rows = [
         (person, question, system[person], user, answer)
-        for person in ("a", "b") for question, user, answer in
-        [("first", "From 0 to 100?", 7), ("second", "Eat more. From 0 to 100?", 72)]
+        for person in ("a", "b")
+        for question, user, answer in [
+            ("first", "From 0 to 100?", 7),
+            ("second", "Eat more. From 0 to 100?", 72),
+        ]
     ]
     prompts = pd.DataFrame(rows, columns=["participant", "question", "system", "user", "answer"])
     table = token_lengths(prompts, tokenizer, "s").set_index("question")

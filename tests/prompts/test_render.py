@@ -44,13 +44,19 @@ def test_the_prompts_of_ev_shift_are_those_of_section_b1(ev_shift: SurveySpec) -
     text = "Some BEV manufacturers may start offering free charging."
     table = build_prompts(
         responses(
-            ev_shift, {**man, "question": "initial", "answer": 40},
+            ev_shift,
+            {**man, "question": "initial", "answer": 40},
             {
-                **man, "question": "post", "answer": 60, "order": 1, "intervention": "9",
+                **man,
+                "question": "post",
+                "answer": 60,
+                "order": 1,
+                "intervention": "9",
                 "intervention_text": text,
             },
         ),
-        splits("p"), ev_shift,
+        splits("p"),
+        ev_shift,
     )
     assert list(table.columns) == PROMPT_COLUMNS
     assert table["system"].tolist() == [SYSTEM, SYSTEM]
@@ -77,15 +83,25 @@ def test_digits_are_the_answer_times_nine_hundredths_halves_up(ev_shift: SurveyS
 
 
 def scaled(low: int, high: int, step: int, fields: dict[str, str] | None = None) -> SurveySpec:
-    return SurveySpec.model_validate({
-        "name": "snacks", "folder": Path("snacks"), "title": "t", "source": "s", "participant": None,
-        "demographics": [{"name": "home", "column": "h", "options": ["a", "b", "c"], "several": True}],
-        "questions": [{
-            "id": "q", "scale": {"low": low, "high": high, "step": step}, "columns": [{"answer": "x"}],
-            "fields": fields or {},
-        }],
-        "prompts": {"system": "{demographics}", "user": "{intervention} {low}-{high}?"},
-    })
+    return SurveySpec.model_validate(
+        {
+            "name": "snacks",
+            "folder": Path("snacks"),
+            "title": "t",
+            "source": "s",
+            "participant": None,
+            "demographics": [{"name": "home", "column": "h", "options": ["a", "b", "c"], "several": True}],
+            "questions": [
+                {
+                    "id": "q",
+                    "scale": {"low": low, "high": high, "step": step},
+                    "columns": [{"answer": "x"}],
+                    "fields": fields or {},
+                }
+            ],
+            "prompts": {"system": "{demographics}", "user": "{intervention} {low}-{high}?"},
+        }
+    )
 
 
 def test_digits_reach_from_end_to_end_of_any_wide_scale() -> None:
@@ -99,9 +115,7 @@ def test_digits_reach_from_end_to_end_of_any_wide_scale() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "step", "wide"), [(1, 10, 1, False), (0, 10, 1, True), (0, 90, 10, False)]
 )
-def test_a_scale_of_ten_answers_or_fewer_has_no_digits(
-    low: int, high: int, step: int, wide: bool
-) -> None:
+def test_a_scale_of_ten_answers_or_fewer_has_no_digits(low: int, high: int, step: int, wide: bool) -> None:
     survey = scaled(low, high, step)
     table = build_prompts(responses(survey, {"question": "q", "answer": high}), splits("p"), survey)
     assert table["answer_digit"].notna().all() == wide and table["user_digit"].notna().all() == wide
@@ -128,11 +142,14 @@ def test_rows_are_sorted_and_only_the_sampled_take_part(ev_shift: SurveySpec) ->
     people = [("c", "train", 0.3), ("a", "train", 0.2), ("b", "validation", 0.85), ("d", "test", 0.95)]
     answers = [
         {"participant": person, "question": "initial", "answer": 5, "order": order}
-        for person in "cabd" for order in (1, 0)
+        for person in "cabd"
+        for order in (1, 0)
     ]
     table = build_prompts(
-        responses(ev_shift, *answers), pd.DataFrame(people, columns=["participant", "split", "rank"]),
-        ev_shift, Sample(train=1, validation=1, test=1),
+        responses(ev_shift, *answers),
+        pd.DataFrame(people, columns=["participant", "split", "rank"]),
+        ev_shift,
+        Sample(train=1, validation=1, test=1),
     )
     assert table["prompt_id"].tolist() == ["a-0", "a-1", "b-0", "b-1", "d-0", "d-1"]
     assert table["split"].tolist() == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from evsim_assets.adapters.curve import learning_curve_figure
 from evsim_assets.figures import canvas
 from evsim_assets.figures.canvas import adapter_looks
-from evsim_assets.adapters.curve import learning_curve_figure
 from evsim_assets.metrics.histograms import histogram_figure
 from evsim_assets.reports.page import Picture, Table, render_page
 from evsim_assets.reports.rmse_kl import rmse_kl_figure
@@ -18,26 +18,54 @@ PNG = b"\x89PNG"
 
 def board():
     """Two adapters at two temperatures; the pretrained one never answers at T=0."""
-    table = pd.DataFrame({
-        "adapter": ["s~pretrained"] * 2 + ["s~qlora"] * 2, "model": "s",
-        "method": ["pretrained"] * 2 + ["qlora"] * 2, "answers": "native", "temperature": [0.0, 1.0] * 2,
-        "question": "q", "kl": [np.nan, 0.9, 0.5, 0.02], "rmse": [np.nan, 40.0, 31.0, 37.0],
-        "reason": ["no test prompt was answered", None, None, None],
-    })
-    rest = ["floor_kl", "w1", "floor_w1", "gap_closed_w1", "gap_closed_w1_pretrained", "rmse_mean",
-            "best_baseline_kl", "best_baseline_rmse"]
+    table = pd.DataFrame(
+        {
+            "adapter": ["s~pretrained"] * 2 + ["s~qlora"] * 2,
+            "model": "s",
+            "method": ["pretrained"] * 2 + ["qlora"] * 2,
+            "answers": "native",
+            "temperature": [0.0, 1.0] * 2,
+            "question": "q",
+            "kl": [np.nan, 0.9, 0.5, 0.02],
+            "rmse": [np.nan, 40.0, 31.0, 37.0],
+            "reason": ["no test prompt was answered", None, None, None],
+        }
+    )
+    rest = [
+        "floor_kl",
+        "w1",
+        "floor_w1",
+        "gap_closed_w1",
+        "gap_closed_w1_pretrained",
+        "rmse_mean",
+        "best_baseline_kl",
+        "best_baseline_rmse",
+    ]
     return table.assign(**dict.fromkeys(rest, 0.5), success_rate=[0.0, 0.4, 1.0, 0.9996])
 
 
-CURVES = pd.DataFrame({
-    "algorithm": ["svr"] * 3 + ["random"], "question": "q", "answers": "native", "setting": list("abcd"),
-    "kl": [1.0, 2.0, 90.0, 0.2], "rmse": [30.0, 28.0, 300.0, 42.0], "w1": 1.0,
-    "on_front": [True, True, False, True],
-})
-FLOORS = pd.DataFrame({
-    "question": ["q"], "answers": "native", "measure": "kl", "floor": 0.01,
-    "floor_low": 0.005, "floor_high": 0.02,
-})
+CURVES = pd.DataFrame(
+    {
+        "algorithm": ["svr"] * 3 + ["random"],
+        "question": "q",
+        "answers": "native",
+        "setting": list("abcd"),
+        "kl": [1.0, 2.0, 90.0, 0.2],
+        "rmse": [30.0, 28.0, 300.0, 42.0],
+        "w1": 1.0,
+        "on_front": [True, True, False, True],
+    }
+)
+FLOORS = pd.DataFrame(
+    {
+        "question": ["q"],
+        "answers": "native",
+        "measure": "kl",
+        "floor": 0.01,
+        "floor_low": 0.005,
+        "floor_high": 0.02,
+    }
+)
 
 
 @pytest.fixture
@@ -84,8 +112,14 @@ def test_notes_name_adapter_reason_and_temperatures():
 def test_the_page_escapes_everything():
     nasty = "<script>alert('x')</script>"
     page = render_page(
-        nasty, nasty, nasty, simulated=False, note=nasty, pictures=[Picture(nasty, nasty, PNG)],
-        tables=[Table(nasty, nasty, [[nasty], [nasty]])], remarks=[nasty],
+        nasty,
+        nasty,
+        nasty,
+        simulated=False,
+        note=nasty,
+        pictures=[Picture(nasty, nasty, PNG)],
+        tables=[Table(nasty, nasty, [[nasty], [nasty]])],
+        remarks=[nasty],
     )
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 10
@@ -132,10 +166,13 @@ def test_a_study_where_nobody_answers_still_has_a_plot():
 
 
 def test_adapters_differ_in_look_and_models_in_hue():
-    names = pd.DataFrame({
-        "adapter": ["a~pretrained", "a~lora", "a~qlora", "b~qlora"], "model": ["a", "a", "a", "b"],
-        "method": ["pretrained", "lora", "qlora", "qlora"],
-    })
+    names = pd.DataFrame(
+        {
+            "adapter": ["a~pretrained", "a~lora", "a~qlora", "b~qlora"],
+            "model": ["a", "a", "a", "b"],
+            "method": ["pretrained", "lora", "qlora", "qlora"],
+        }
+    )
     looks = adapter_looks(names)
     assert len({(look.colour, look.marker, look.trained) for look in looks.values()}) == 4
     assert looks["a~pretrained"].fill == "white"
@@ -161,10 +198,14 @@ def test_histograms_show_shares_and_adapters_that_never_answer(drawn):
 
 
 def test_learning_curves_mark_the_lowest_validation_loss(drawn):
-    history = pd.DataFrame({
-        "adapter": "s~qlora", "epoch": [1, 2, 3, 1, 2, 3], "split": ["train"] * 3 + ["validation"] * 3,
-        "loss": [3.0, 2.0, 1.0, 3.1, 2.5, 2.9],
-    })
+    history = pd.DataFrame(
+        {
+            "adapter": "s~qlora",
+            "epoch": [1, 2, 3, 1, 2, 3],
+            "split": ["train"] * 3 + ["validation"] * 3,
+            "loss": [3.0, 2.0, 1.0, 3.1, 2.5, 2.9],
+        }
+    )
     assert learning_curve_figure(history, title="t", simulated=True).startswith(PNG)
     marked = [line for line in drawn[0].axes[0].lines if line.get_label() == "lowest validation loss"]
     assert (marked[0].get_xdata()[0], marked[0].get_ydata()[0]) == (2, 2.5)

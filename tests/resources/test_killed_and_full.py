@@ -92,13 +92,14 @@ def number_read(lake: Lake, what: str) -> int:
 
 
 @pytest.mark.parametrize("what", ["tables", "versions"])
-def test_a_process_killed_at_any_moment_leaves_the_old_or_the_new_content(
-    tmp_path: Path, what: str
-) -> None:
+def test_a_process_killed_at_any_moment_leaves_the_old_or_the_new_content(tmp_path: Path, what: str) -> None:
     lake, moments = Lake(root=str(tmp_path)), np.random.default_rng(7).uniform(0, 0.05, size=12)
     with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path), what], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", WRITER, str(tmp_path), what],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         for turn, moment in enumerate(moments):
@@ -128,7 +129,10 @@ def test_a_full_disk_is_one_clear_error_and_leaves_the_old_content_alone(tmp_pat
     before = sorted(tmp_path.rglob("*"))
     result = subprocess.run(
         [sys.executable, "-c", FILLER, str(tmp_path), what],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 7, result.stderr
     place = tmp_path / "study" / ("table/data.parquet" if what == "tables" else "versions")

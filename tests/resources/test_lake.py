@@ -18,10 +18,15 @@ from evsim_resources.lake import (
     write_atomically,
 )
 
-TABLE = pd.DataFrame({
-    "name": ["a", "b", None], "count": [1, 2, 3], "share": [0.5, np.nan, 1.5],
-    "masses": [[0.5, 0.5], [], [1.0]], "answer": pd.array([1, None, 3], dtype="Int64"),
-})
+TABLE = pd.DataFrame(
+    {
+        "name": ["a", "b", None],
+        "count": [1, 2, 3],
+        "share": [0.5, np.nan, 1.5],
+        "masses": [[0.5, 0.5], [], [1.0]],
+        "answer": pd.array([1, None, 3], dtype="Int64"),
+    }
+)
 
 
 def test_a_table_comes_back_as_it_was(any_lake: Lake) -> None:
@@ -93,10 +98,15 @@ def test_what_stands_in_a_missing_cell_does_not_count() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        TABLE.assign(count=[1, 2, 4]), TABLE.assign(count=[1.0, 2.0, 3.0]),
+        TABLE.assign(count=[1, 2, 4]),
+        TABLE.assign(count=[1.0, 2.0, 3.0]),
         TABLE.rename(columns={"count": "n"}),
-        TABLE.assign(name=["a", None, "b"]), TABLE.assign(name=["a", "b", ""]), TABLE.head(2),
-        TABLE.assign(masses=[[0.5], [0.5], [1.0]]), TABLE[TABLE.columns[::-1]], TABLE.iloc[::-1],
+        TABLE.assign(name=["a", None, "b"]),
+        TABLE.assign(name=["a", "b", ""]),
+        TABLE.head(2),
+        TABLE.assign(masses=[[0.5], [0.5], [1.0]]),
+        TABLE[TABLE.columns[::-1]],
+        TABLE.iloc[::-1],
     ],
     ids=["value", "type", "name", "missing cell", "empty text", "rows", "lists", "columns", "order"],
 )

@@ -33,8 +33,10 @@ def test_a_local_model_is_found(tmp_path: Path) -> None:
 
 def test_every_missing_model_is_named_in_one_error_with_how_to_get_it(tmp_path: Path) -> None:
     models = {
-        "s": model(tmp_path), "m": ModelSpec(path="models/m"),
-        "7b": ModelSpec(hub="meta-llama/Llama-2-7b-chat-hf"), "13b": ModelSpec(hub="o/n", revision="abc"),
+        "s": model(tmp_path),
+        "m": ModelSpec(path="models/m"),
+        "7b": ModelSpec(hub="meta-llama/Llama-2-7b-chat-hf"),
+        "13b": ModelSpec(hub="o/n", revision="abc"),
     }
     with pytest.raises(BadInput) as caught:
         ModelHub(root=str(tmp_path)).require(models)

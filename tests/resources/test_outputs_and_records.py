@@ -100,7 +100,8 @@ def test_progress_is_in_the_process_s_file_and_rarely_in_the_log(
     report = reporter(log)
     report(0.25, "step 1 of 4")
     assert json.loads((tmp_path / f"{os.getpid()}.json").read_text()) == {
-        "fraction": 0.25, "message": "step 1 of 4",
+        "fraction": 0.25,
+        "message": "step 1 of 4",
     }
     assert log.lines == []
     monkeypatch.setattr("evsim_resources.progress.LOG_SECONDS", 0)

@@ -38,7 +38,8 @@ def test_a_version_says_what_it_holds(any_lake: Lake) -> None:
     assert content(version) == "x" * 100
     assert version.manifest["made_of"] == "x"
     assert {name: entry["bytes"] for name, entry in version.manifest["files"].items()} == {
-        "config": 1, "deep/weights": 100,
+        "config": 1,
+        "deep/weights": 100,
     }
     assert store(any_lake).resolve() == version
 

@@ -70,11 +70,21 @@ def test_reading_in_other_words_is_allowed(warehouse: Warehouse) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "INSERT INTO survey.responses VALUES (1)", "DELETE FROM survey.responses",
-        "DROP TABLE survey.responses", "CREATE TABLE t AS SELECT 1", "COPY (SELECT 1) TO '{file}'",
-        "ATTACH '{file}'", "PRAGMA database_list",
-        "SET enable_external_access = true", "INSTALL httpfs", "LOAD httpfs", "EXPORT DATABASE '{file}'",
-        "CALL pragma_version()", "SELECT 1; SELECT 2", "SELECT 1; COPY (SELECT 1) TO '{file}'", "",
+        "INSERT INTO survey.responses VALUES (1)",
+        "DELETE FROM survey.responses",
+        "DROP TABLE survey.responses",
+        "CREATE TABLE t AS SELECT 1",
+        "COPY (SELECT 1) TO '{file}'",
+        "ATTACH '{file}'",
+        "PRAGMA database_list",
+        "SET enable_external_access = true",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "EXPORT DATABASE '{file}'",
+        "CALL pragma_version()",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; COPY (SELECT 1) TO '{file}'",
+        "",
     ],
 )
 def test_anything_but_one_reading_statement_is_refused(lake: Lake, tmp_path: Path, sql: str) -> None:
@@ -90,9 +100,13 @@ def test_anything_but_one_reading_statement_is_refused(lake: Lake, tmp_path: Pat
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM read_text('/etc/passwd')",
-        "SELECT * FROM '/etc/passwd'", "SELECT * FROM glob('/*')", "SELECT * FROM read_parquet('{lake}/**')",
-        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}'", "SELECT * FROM 'https://example.org/x.csv'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM glob('/*')",
+        "SELECT * FROM read_parquet('{lake}/**')",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}'",
+        "SELECT * FROM 'https://example.org/x.csv'",
     ],
 )
 def test_no_file_and_no_network_can_be_reached(lake: Lake, tmp_path: Path, sql: str) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+
 from evsim_assets.running.graph import Graph
 from evsim_assets.running.staleness import Staleness
 from evsim_resources.records import Records, observed
@@ -79,7 +80,13 @@ def world() -> World:
 def test_a_graph_that_never_ran_is_missing_everywhere_in_topological_order() -> None:
     reasons = World().reasons()
     assert list(reasons) == [
-        "part [a]", "part [b]", "cell [a|0.0]", "cell [a|1.0]", "cell [b|0.0]", "cell [b|1.0]", "whole",
+        "part [a]",
+        "part [b]",
+        "cell [a|0.0]",
+        "cell [a|1.0]",
+        "cell [b|0.0]",
+        "cell [b|1.0]",
+        "whole",
     ]
     assert set(reasons.values()) == {"missing"}
 
@@ -99,7 +106,9 @@ def test_other_content_goes_on_to_what_is_made_from_it(world: World) -> None:
     world.versions["part a"] = "2"
     world.run("part", "a")
     assert world.reasons() == {
-        "cell [a|0.0]": "part changed", "cell [a|1.0]": "part changed", "whole": "part changed",
+        "cell [a|0.0]": "part changed",
+        "cell [a|1.0]": "part changed",
+        "whole": "part changed",
     }
 
 
@@ -124,7 +133,9 @@ def test_a_failed_run_leaves_the_record_of_the_last_good_one(world: World) -> No
         raise RuntimeError("disk full")
 
     world.observe("a", "2")
-    dg.materialize([spec, part], selection=["part"], partition_key="a", instance=world.instance, raise_on_error=False)
+    dg.materialize(
+        [spec, part], selection=["part"], partition_key="a", instance=world.instance, raise_on_error=False
+    )
     assert world.reasons() == {"part [a]": "spec changed"}
 
 
@@ -144,5 +155,3 @@ def test_a_node_reads_the_upstream_partitions_that_dagster_loads(
     node = next(n for n in graph.nodes if n.name == asset and n.partition == partition)
     found = {key.path[-1]: partitions for key, partitions in graph.dependencies(node).items()}
     assert found == expected
-
-

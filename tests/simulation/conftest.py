@@ -56,7 +56,8 @@ def llama2() -> Any:
     vocabulary = {text: i for i, (text, _) in enumerate(pieces)}
     merges = sorted(
         (-score, text[:k], text[k:])
-        for text, score in pieces[259:] for k in range(1, len(text))
+        for text, score in pieces[259:]
+        for k in range(1, len(text))
         if text[:k] in vocabulary and text[k:] in vocabulary
     )
     tokenizer = LlamaTokenizer(vocab=vocabulary, merges=[(one, other) for _, one, other in merges])
@@ -99,9 +100,17 @@ def tiny_llama(vocabulary: int, *, seed: int = 0, attention: str = "sdpa", sprea
     """A random Llama whose next-token distributions are neither flat nor certain."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
-        initializer_range=spread, bos_token_id=None, eos_token_id=0, pad_token_id=0,
+        vocab_size=vocabulary,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        initializer_range=spread,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
         attn_implementation=attention,
     )
     return LlamaForCausalLM(config).eval()
@@ -111,9 +120,19 @@ def tiny_gemma(vocabulary: int) -> Any:
     """A random Gemma 2: soft-capped logits, and layers that would slide."""
     torch.manual_seed(3)
     config = Gemma2Config(
-        vocab_size=vocabulary, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=8, initializer_range=0.6,
-        final_logit_softcapping=2.0, sliding_window=64, bos_token_id=None, eos_token_id=0, pad_token_id=0,
+        vocab_size=vocabulary,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        initializer_range=0.6,
+        final_logit_softcapping=2.0,
+        sliding_window=64,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
         attn_implementation="eager",
     )
     return Gemma2ForCausalLM(config).eval()
@@ -135,7 +154,9 @@ def tiny_lora(vocabulary: int) -> Any:
 def make_model() -> Callable[..., Any]:
     """Models by name, for a vocabulary of the given size."""
     makers: dict[str, Callable[..., Any]] = {
-        "llama": tiny_llama, "eager": lambda v: tiny_llama(v, attention="eager"), "gemma": tiny_gemma,
+        "llama": tiny_llama,
+        "eager": lambda v: tiny_llama(v, attention="eager"),
+        "gemma": tiny_gemma,
         "lora": tiny_lora,
     }
     return lambda name, vocabulary, **options: makers[name](vocabulary, **options)
@@ -144,14 +165,19 @@ def make_model() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def likes_numbers(make_model: Callable[..., Any]) -> Callable[[Any], Any]:
     """A Llama for any tokenizer, trained for a moment: it often begins with a number, and often not."""
+
     def make(tokenizer: Any) -> Any:
         model = make_model("llama", len(tokenizer), spread=0.1)
         numbers = ["72", "7", "100", "50", "35", "250", "0.", "\n80", "07"]
         answers = [*numbers, "I think 30", "As a 52-year-old man"]
         texts = [
-            [*tokenizer(f"{letter}a", add_special_tokens=False).input_ids,
-             *tokenizer(answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-            for letter in "abcdefgh" for answer in answers
+            [
+                *tokenizer(f"{letter}a", add_special_tokens=False).input_ids,
+                *tokenizer(answer, add_special_tokens=False).input_ids,
+                tokenizer.eos_token_id,
+            ]
+            for letter in "abcdefgh"
+            for answer in answers
         ]
         longest = max(len(text) for text in texts)
         ids = torch.tensor([text + [tokenizer.eos_token_id] * (longest - len(text)) for text in texts])
@@ -169,11 +195,20 @@ def likes_numbers(make_model: Callable[..., Any]) -> Callable[[Any], Any]:
 @pytest.fixture(scope="session")
 def make_prompts() -> Callable[..., pd.DataFrame]:
     """Prompts of several participants, a few questions each; texts are taken from `letters`."""
+
     def make(
-        participants: int = 3, questions: int = 2, *, letters: str = "a12 ", low: int = 0, high: int = 12,
-        step: int = 1, length: int = 6, seed: int = 0,
+        participants: int = 3,
+        questions: int = 2,
+        *,
+        letters: str = "a12 ",
+        low: int = 0,
+        high: int = 12,
+        step: int = 1,
+        length: int = 6,
+        seed: int = 0,
     ) -> pd.DataFrame:
         rng = np.random.default_rng(seed)
+
         def text() -> str:
             size = 1 + rng.integers(length)
             return "".join(rng.choice(list(letters), size=size)) + "a"
@@ -183,9 +218,20 @@ def make_prompts() -> Callable[..., pd.DataFrame]:
             system = text()
             for q in range(questions):
                 rows.append(
-                    {"prompt_id": f"p{p}q{q}", "participant": f"p{p}", "split": "test", "question": f"q{q}",
-                     "order": q, "answer": low, "low": low, "high": high, "step": step, "system": system,
-                     "user": text(), "user_digit": None}
+                    {
+                        "prompt_id": f"p{p}q{q}",
+                        "participant": f"p{p}",
+                        "split": "test",
+                        "question": f"q{q}",
+                        "order": q,
+                        "answer": low,
+                        "low": low,
+                        "high": high,
+                        "step": step,
+                        "system": system,
+                        "user": text(),
+                        "user_digit": None,
+                    }
                 )
         return pd.DataFrame(rows)
 

@@ -22,8 +22,12 @@ from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Decoding
 
 TEMPERATURES = (0.0, 0.25, 1.0)
-LIMITS = (Decoding(max_new_tokens=4), Decoding(max_new_tokens=4, top_k=3),
-          Decoding(max_new_tokens=4, top_k=7, top_p=0.8), Decoding(max_new_tokens=4, top_p=0.6))
+LIMITS = (
+    Decoding(max_new_tokens=4),
+    Decoding(max_new_tokens=4, top_k=3),
+    Decoding(max_new_tokens=4, top_k=7, top_p=0.8),
+    Decoding(max_new_tokens=4, top_p=0.6),
+)
 
 
 def texts_by_brute_force(
@@ -85,12 +89,19 @@ def _masses(table: pd.DataFrame) -> np.ndarray:
 
 @pytest.mark.parametrize("decoding", LIMITS, ids=lambda d: f"k{d.top_k}-p{d.top_p}")
 def test_every_mass_equals_the_sum_over_all_texts(
-    decoding: Decoding, handmade: Any, make_model: Callable[..., Any],
+    decoding: Decoding,
+    handmade: Any,
+    make_model: Callable[..., Any],
     make_prompts: Callable[..., pd.DataFrame],
 ) -> None:
     model, prompts = make_model("llama", len(handmade)), make_prompts(2, 2)
     table = answer_distributions(
-        model, handmade, prompts, digit_answers=False, temperatures=TEMPERATURES, decoding=decoding,
+        model,
+        handmade,
+        prompts,
+        digit_answers=False,
+        temperatures=TEMPERATURES,
+        decoding=decoding,
         tolerance=0,
     )
     assert (table["unexpanded"] == 0).all()
@@ -106,7 +117,10 @@ def test_every_mass_equals_the_sum_over_all_texts(
 @pytest.mark.parametrize("name", ["eager", "gemma", "lora"])
 @pytest.mark.parametrize("scale", [(0, 20, 10), (-5, 2, 1), (2, 122, 1)])
 def test_it_holds_for_other_attention_soft_capped_logits_adapters_and_scales(
-    name: str, scale: tuple[int, int, int], handmade: Any, make_model: Callable[..., Any],
+    name: str,
+    scale: tuple[int, int, int],
+    handmade: Any,
+    make_model: Callable[..., Any],
     make_prompts: Callable[..., pd.DataFrame],
 ) -> None:
     low, high, step = scale
@@ -126,7 +140,12 @@ def test_what_is_not_read_is_counted_and_bounds_the_error(
     model, prompts = make_model("llama", len(handmade)), make_prompts(3, 3)
     exact, rough = (
         answer_distributions(
-            model, handmade, prompts, digit_answers=False, temperatures=TEMPERATURES, decoding=Decoding(),
+            model,
+            handmade,
+            prompts,
+            digit_answers=False,
+            temperatures=TEMPERATURES,
+            decoding=Decoding(),
             tolerance=tolerance,
         )
         for tolerance in (1e-7, 0.02)
@@ -149,12 +168,17 @@ def test_no_prompt_depends_on_its_neighbours_or_on_the_other_temperatures(
     together = answer_distributions(model, byte_level, prompts, temperatures=TEMPERATURES, **options)
     assert 0.02 < together["no_number"].mean() < 0.98
     small = answer_distributions(
-        model, byte_level, prompts.sample(frac=1, random_state=1), temperatures=TEMPERATURES,
-        batch_tokens=16, **options,
+        model,
+        byte_level,
+        prompts.sample(frac=1, random_state=1),
+        temperatures=TEMPERATURES,
+        batch_tokens=16,
+        **options,
     )
     alone = pd.concat(
         answer_distributions(model, byte_level, prompts.iloc[[k]], temperatures=(t,), **options)
-        for k in range(len(prompts)) for t in TEMPERATURES
+        for k in range(len(prompts))
+        for t in TEMPERATURES
     )
     masses = ["off_scale", "no_number", "unexpanded"]
     for other in (small, alone):
@@ -171,8 +195,13 @@ def test_the_same_prompt_is_read_once(
     prompts["system"], prompts["user"] = "a", ["a", "1"] * 4
     told: list[tuple[int, int]] = []
     table = answer_distributions(
-        make_model("llama", len(handmade)), handmade, prompts, digit_answers=False, temperatures=(1.0,),
-        decoding=Decoding(), on_progress=lambda done, of: told.append((done, of)),
+        make_model("llama", len(handmade)),
+        handmade,
+        prompts,
+        digit_answers=False,
+        temperatures=(1.0,),
+        decoding=Decoding(),
+        on_progress=lambda done, of: told.append((done, of)),
     )
     assert told == [(2, 2)]
     assert len(table) == 8
@@ -221,8 +250,14 @@ def _chi_square(
         [{"role": "system", "content": system}, {"role": "user", "content": user}], return_dict=True
     )["input_ids"]
     texts = generate_texts(
-        model, tokenizer, ids, number_tokens(model, tokenizer), temperature=temperature, decoding=decoding,
-        count=count, seed=1,
+        model,
+        tokenizer,
+        ids,
+        number_tokens(model, tokenizer),
+        temperature=temperature,
+        decoding=decoding,
+        count=count,
+        seed=1,
     )
     expected = _masses(table)[0] * count
     expected[-1] += table["unexpanded"][0] * count
@@ -240,7 +275,9 @@ def _chi_square(
 
 @pytest.mark.parametrize("decoding", [Decoding(), Decoding(top_k=6, top_p=0.95)], ids=["whole", "limited"])
 def test_twenty_thousand_generated_texts_fit_the_distribution(
-    decoding: Decoding, handmade: Any, make_model: Callable[..., Any],
+    decoding: Decoding,
+    handmade: Any,
+    make_model: Callable[..., Any],
     make_prompts: Callable[..., pd.DataFrame],
 ) -> None:
     model = make_model("llama", len(handmade), spread=0.4)

@@ -23,15 +23,31 @@ DECODING = Decoding(max_new_tokens=4)
 
 
 def _generated(
-    model: Any, tokenizer: Any, prompts: pd.DataFrame, temperature: float, *, decoding: Decoding = DECODING,
-    tolerance: float = 1e-5, batch_tokens: int = 8192, seed: int = 3, replicates: int = 1,
+    model: Any,
+    tokenizer: Any,
+    prompts: pd.DataFrame,
+    temperature: float,
+    *,
+    decoding: Decoding = DECODING,
+    tolerance: float = 1e-5,
+    batch_tokens: int = 8192,
+    seed: int = 3,
+    replicates: int = 1,
 ) -> pd.DataFrame:
     options: dict[str, Any] = {
-        "digit_answers": False, "decoding": decoding, "tolerance": tolerance, "batch_tokens": batch_tokens
+        "digit_answers": False,
+        "decoding": decoding,
+        "tolerance": tolerance,
+        "batch_tokens": batch_tokens,
     }
     table = answer_distributions(model, tokenizer, prompts, temperatures=(0.0, 0.5, 1.0), **options)
     return generations(
-        lambda: (model, tokenizer), prompts, table, temperature=temperature, seed=seed, replicates=replicates,
+        lambda: (model, tokenizer),
+        prompts,
+        table,
+        temperature=temperature,
+        seed=seed,
+        replicates=replicates,
         **options,
     )
 
@@ -39,7 +55,10 @@ def _generated(
 @pytest.mark.parametrize("tolerance", [1e-5, 0.03], ids=["all-read", "much-unread"])
 @pytest.mark.parametrize("limits", [{}, {"top_k": 7, "top_p": 0.9}], ids=["whole", "limited"])
 def test_answers_and_decoded_texts_follow_the_models_own_sampling(
-    tolerance: float, limits: dict[str, Any], handmade: Any, make_model: Callable[..., Any],
+    tolerance: float,
+    limits: dict[str, Any],
+    handmade: Any,
+    make_model: Callable[..., Any],
     make_prompts: Callable[..., pd.DataFrame],
 ) -> None:
     model, decoding = make_model("llama", len(handmade), spread=0.4), Decoding(max_new_tokens=4, **limits)
@@ -48,8 +67,14 @@ def test_answers_and_decoded_texts_follow_the_models_own_sampling(
     table = _generated(model, handmade, prompts, 1.0, decoding=decoding, tolerance=tolerance, replicates=n)
     ids, _ = render(handmade, prompts["system"][0], prompts["user"][0])
     reference = generate_texts(
-        model, handmade, ids, number_tokens(model, handmade), temperature=1.0, decoding=decoding,
-        count=4 * n, seed=1,
+        model,
+        handmade,
+        ids,
+        number_tokens(model, handmade),
+        temperature=1.0,
+        decoding=decoding,
+        count=4 * n,
+        seed=1,
     )
     assert (table["made_by"] == "decode").sum() > n / 10
     ours = Counter(str(a) for a in table["answer"].astype(object))
@@ -94,8 +119,14 @@ def test_greedy_texts_are_those_of_greedy_generate(
     for row, prompt in zip(table.itertuples(), prompts.itertuples(), strict=True):
         ids, _ = render(handmade, prompt.system, prompt.user)
         (text,) = generate_texts(
-            model, handmade, ids, number_tokens(model, handmade), temperature=0, decoding=DECODING,
-            count=1, seed=0,
+            model,
+            handmade,
+            ids,
+            number_tokens(model, handmade),
+            temperature=0,
+            decoding=DECODING,
+            count=1,
+            seed=0,
         )
         if row.made_by == "decode":
             assert row.text == text
@@ -129,15 +160,34 @@ def _never() -> tuple[Any, Any]:
 def test_a_model_that_always_answers_is_never_loaded(make_prompts: Callable[..., pd.DataFrame]) -> None:
     prompts = make_prompts(50, 2, low=10, high=30, step=10)
     certain = pd.DataFrame(
-        {"prompt_id": prompts["prompt_id"], "temperature": 1.0, "probabilities": [[0.25, 0.75, 0.0]] * 100,
-         "off_scale": 0.0, "no_number": 0.0, "unexpanded": 0.0}
+        {
+            "prompt_id": prompts["prompt_id"],
+            "temperature": 1.0,
+            "probabilities": [[0.25, 0.75, 0.0]] * 100,
+            "off_scale": 0.0,
+            "no_number": 0.0,
+            "unexpanded": 0.0,
+        }
     )
     table = generations(
-        _never, prompts, certain, temperature=1.0, decoding=DECODING, seed=1, digit_answers=False,
+        _never,
+        prompts,
+        certain,
+        temperature=1.0,
+        decoding=DECODING,
+        seed=1,
+        digit_answers=False,
         replicates=20,
     )
     assert list(table.columns) == [
-        "prompt_id", "participant", "question", "temperature", "replicate", "text", "answer", "success",
+        "prompt_id",
+        "participant",
+        "question",
+        "temperature",
+        "replicate",
+        "text",
+        "answer",
+        "success",
         "made_by",
     ]
     assert table["answer"].dtype == "Int64"
@@ -169,10 +219,14 @@ def test_a_prompt_without_a_distribution_at_the_temperature_is_named(
 ) -> None:
     prompts = make_prompts(1, 1)
     table = pd.DataFrame(
-        {"prompt_id": ["p0q0"], "temperature": [0.5], "probabilities": [[1.0]], "off_scale": [0.0],
-         "no_number": [0.0], "unexpanded": [0.0]}
+        {
+            "prompt_id": ["p0q0"],
+            "temperature": [0.5],
+            "probabilities": [[1.0]],
+            "off_scale": [0.0],
+            "no_number": [0.0],
+            "unexpanded": [0.0],
+        }
     )
     with pytest.raises(BadInput, match="p0q0"):
-        generations(
-            _never, prompts, table, temperature=1.0, decoding=DECODING, seed=1, digit_answers=False
-        )
+        generations(_never, prompts, table, temperature=1.0, decoding=DECODING, seed=1, digit_answers=False)

@@ -105,7 +105,11 @@ def test_an_entry_may_hold_several_digits_a_blank_before_and_other_text_behind(h
     numbers = classify_tokens(handmade, 12, ends=[1])
     rows = zip(numbers.digit, numbers.value, numbers.shift, numbers.extends, numbers.closes, strict=True)
     assert [tuple(int(x) for x in row) for row in rows] == [
-        (3, 0, 10, 1, 0), (4, 1, 10, 1, 0), (5, 2, 10, 1, 0), (6, 12, 100, 1, 0), (7, 1, 10, 0, 0),
+        (3, 0, 10, 1, 0),
+        (4, 1, 10, 1, 0),
+        (5, 2, 10, 1, 0),
+        (6, 12, 100, 1, 0),
+        (7, 1, 10, 0, 0),
         (8, 2, 10, 1, 1),
     ]
     assert numbers.blank.tolist() == [2, 9]

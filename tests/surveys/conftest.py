@@ -21,23 +21,32 @@ def make_survey(tmp_path: Path) -> MakeSurvey:
         folder = tmp_path / "snacks"
         (folder / "waves").mkdir(parents=True, exist_ok=True)
         document = {
-            "title": "Snacks", "source": "invented", "participant": "person", "missing": ["", "NA"],
+            "title": "Snacks",
+            "source": "invented",
+            "participant": "person",
+            "missing": ["", "NA"],
             "demographics": [
                 {
-                    "name": "living area", "column": "area", "options": ["Urban", "Rural"],
+                    "name": "living area",
+                    "column": "area",
+                    "options": ["Urban", "Rural"],
                     "codes": {1: "Urban"},
                 },
                 {
-                    "name": "home", "column": "home", "options": ["alone", "spouse", "children"],
+                    "name": "home",
+                    "column": "home",
+                    "options": ["alone", "spouse", "children"],
                     "several": True,
                 },
             ],
             "questions": [
                 {"id": "first", "scale": {"low": 0, "high": 100}, "columns": [{"answer": "q1"}]},
                 {
-                    "id": "second", "scale": {"low": 0, "high": 100, "rounding": "half_up"},
+                    "id": "second",
+                    "scale": {"low": 0, "high": 100, "rounding": "half_up"},
                     "columns": [
-                        {"answer": "q2", "intervention": "read2"}, {"answer": "q3", "intervention": "read3"},
+                        {"answer": "q2", "intervention": "read2"},
+                        {"answer": "q3", "intervention": "read3"},
                     ],
                 },
             ],

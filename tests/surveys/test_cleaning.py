@@ -42,15 +42,28 @@ def test_a_good_row_becomes_its_answers_in_order(make_survey: Any) -> None:
     shown = cleaned.answers.drop(columns="participant").to_dict("records")
     common = {"wave": "w1", "living_area": "Urban", "home": "alone"}
     assert shown == [
-        common | {
-            "question": "first", "order": 0, "intervention": None, "intervention_text": "", "answer": 10,
+        common
+        | {
+            "question": "first",
+            "order": 0,
+            "intervention": None,
+            "intervention_text": "",
+            "answer": 10,
         },
-        common | {
-            "question": "second", "order": 1, "intervention": "1", "intervention_text": "Eat more.",
+        common
+        | {
+            "question": "second",
+            "order": 1,
+            "intervention": "1",
+            "intervention_text": "Eat more.",
             "answer": 20,
         },
-        common | {
-            "question": "second", "order": 2, "intervention": "78", "intervention_text": "Eat less.",
+        common
+        | {
+            "question": "second",
+            "order": 2,
+            "intervention": "78",
+            "intervention_text": "Eat less.",
             "answer": 30,
         },
     ]
@@ -68,7 +81,13 @@ def test_a_missing_answer_is_counted_and_closes_the_order(make_survey: Any) -> N
 @pytest.mark.parametrize(
     ("raw", "answer"),
     [
-        ("50.5", 51), ("50.25", 50), ("50.75", 51), ("99.75", 100), ("0.49", 0), ("0.5", 1), ("100", 100),
+        ("50.5", 51),
+        ("50.25", 50),
+        ("50.75", 51),
+        ("99.75", 100),
+        ("0.49", 0),
+        ("0.5", 1),
+        ("100", 100),
         ("2e1", 20),
     ],
 )
@@ -87,11 +106,16 @@ def test_rounding_up_goes_up_below_zero_and_on_wider_steps(make_survey: Any) -> 
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("q1", "101", "off the scale 0–100"), ("q1", "-1", "off the scale 0–100"),
-        ("q1", "inf", "off the scale"), ("q1", "nan", "not a number"), ("q1", "ten", "not a number"),
+        ("q1", "101", "off the scale 0–100"),
+        ("q1", "-1", "off the scale 0–100"),
+        ("q1", "inf", "off the scale"),
+        ("q1", "nan", "not a number"),
+        ("q1", "ten", "not a number"),
         ("q1", "50.5", "between two answers of the scale 0–100 (step 1)"),
-        ("q2", "100.3", "off the scale"), ("q2", "-0.1", "off the scale"),
-        ("read2", "5", "no text for this intervention"), ("read3", "", "no intervention"),
+        ("q2", "100.3", "off the scale"),
+        ("q2", "-0.1", "off the scale"),
+        ("read2", "5", "no text for this intervention"),
+        ("read3", "", "no intervention"),
     ],
 )
 def test_an_unusable_answer_is_set_aside_with_row_column_value_reason_and_remedy(
@@ -163,11 +187,14 @@ def test_a_pseudonym_is_stable_within_a_survey_and_another_in_another() -> None:
 
 
 LONG = {
-    "participant": "person", "interventions": None,
+    "participant": "person",
+    "interventions": None,
     "demographics": [{"name": "living area", "column": "area", "options": ["Urban", "Rural"]}],
     "questions": [
         {
-            "id": name, "where": {"item": name}, "columns": [{"answer": "rating"}],
+            "id": name,
+            "where": {"item": name},
+            "columns": [{"answer": "rating"}],
             "scale": {"low": 0, "high": 9},
         }
         for name in ("tea", "nuts")
@@ -178,10 +205,14 @@ LONG = {
 def test_a_long_file_has_a_row_for_each_of_a_person_s_questions(make_survey: Any) -> None:
     raw = pd.DataFrame(
         [
-            ["ann", "Urban", "nuts", "3"], ["ann", "Urban", "tea", "4"], ["bob", "Rural", "tea", "5"],
-            ["ann", "Urban", "tea", "9"], ["bob", "Rural", "beer", "1"],
+            ["ann", "Urban", "nuts", "3"],
+            ["ann", "Urban", "tea", "4"],
+            ["bob", "Rural", "tea", "5"],
+            ["ann", "Urban", "tea", "9"],
+            ["bob", "Rural", "beer", "1"],
         ],
-        columns=["person", "area", "item", "rating"], dtype=str,
+        columns=["person", "area", "item", "rating"],
+        dtype=str,
     )
     cleaned = clean_wave(raw, make_survey(**LONG), "w1", {}, "w1.csv")
     ann = cleaned.answers[cleaned.answers["participant"] == pseudonym("snacks", "ann")]
@@ -202,14 +233,21 @@ def test_a_missing_column_is_refused_before_anything_else(make_survey: Any) -> N
         clean_wave(raw, make_survey(), "w1", TEXTS, "w1.csv")
 
 
-CELLS = st.fixed_dictionaries({
-    "person": st.sampled_from(["", "NA", "ann", "bob", "cy", "dee", "eve", "fay"]),
-    "area": st.sampled_from(["Urban", "Rural", "1", "1.0", "2", "", "NA", " "]),
-    "home": st.sampled_from(["alone", "spouse; children", "children;spouse", ";", "", "dog"]),
-    **{q: st.one_of(st.sampled_from(["", "NA", "0", "100", "50.5", "-1", "x", "1e400", "nan"]),
-                    st.integers(-5, 105).map(str)) for q in ("q1", "q2", "q3")},
-    **{r: st.sampled_from(["", "NA", "0", "1", "78.0", "5"]) for r in ("read2", "read3")},
-})
+CELLS = st.fixed_dictionaries(
+    {
+        "person": st.sampled_from(["", "NA", "ann", "bob", "cy", "dee", "eve", "fay"]),
+        "area": st.sampled_from(["Urban", "Rural", "1", "1.0", "2", "", "NA", " "]),
+        "home": st.sampled_from(["alone", "spouse; children", "children;spouse", ";", "", "dog"]),
+        **{
+            q: st.one_of(
+                st.sampled_from(["", "NA", "0", "100", "50.5", "-1", "x", "1e400", "nan"]),
+                st.integers(-5, 105).map(str),
+            )
+            for q in ("q1", "q2", "q3")
+        },
+        **{r: st.sampled_from(["", "NA", "0", "1", "78.0", "5"]) for r in ("read2", "read3")},
+    }
+)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -43,10 +43,14 @@ def people() -> pd.DataFrame:
 def answers(people: pd.DataFrame) -> pd.DataFrame:
     """One row an answer after an intervention: participant, intervention, answer, initial."""
     parts = [
-        pd.DataFrame({
-            "participant": people["participant_id"], "intervention": people[read],
-            "answer": people[post], "initial": people["initial"].astype(int),
-        })
+        pd.DataFrame(
+            {
+                "participant": people["participant_id"],
+                "intervention": people[read],
+                "answer": people[post],
+                "initial": people["initial"].astype(int),
+            }
+        )
         for post, read in zip(POSTS, READ, strict=True)
     ]
     long = pd.concat(parts, ignore_index=True)
@@ -199,13 +203,16 @@ def test_demographics_explain_a_fifth_of_the_initial_answer(people: pd.DataFrame
     assert 0.17 < 1 - (rmse / y[score].std()) ** 2 < 0.28
 
 
-@pytest.mark.parametrize("column, higher, lower, at_least", [
-    ("political", "Strongly liberal", "Strongly conservative", 25),
-    ("age", "18–25", "66 or older", 10),
-    ("living_area", "Urban", "Rural", 8),
-    ("highest_education", "Master's degree", "High School", 8),
-    ("income", "More than $160,000", "$10,001 to $40,000", 5),
-])
+@pytest.mark.parametrize(
+    "column, higher, lower, at_least",
+    [
+        ("political", "Strongly liberal", "Strongly conservative", 25),
+        ("age", "18–25", "66 or older", 10),
+        ("living_area", "Urban", "Rural", 8),
+        ("highest_education", "Master's degree", "High School", 8),
+        ("income", "More than $160,000", "$10,001 to $40,000", 5),
+    ],
+)
 def test_the_strong_demographics_show(
     people: pd.DataFrame, column: str, higher: str, lower: str, at_least: float
 ) -> None:
@@ -255,21 +262,29 @@ def test_writing_replaces_the_file_and_leaves_nothing_else(
     assert b"\r" not in paths[0].read_bytes()
 
 
-def test_a_survey_with_real_answers_gets_no_simulated_ones(
-    survey: SurveySpec, facts: SimulationSpec
-) -> None:
+def test_a_survey_with_real_answers_gets_no_simulated_ones(survey: SurveySpec, facts: SimulationSpec) -> None:
     with pytest.raises(BadInput, match="only a survey that says it is simulated"):
         simulate(survey.model_copy(update={"simulated": False}), facts)
 
 
-@pytest.mark.parametrize("path, value, problem", [
-    ("demographics.age.shares", {"18–25": 1.0}, "demographics.age.shares.26–35: required, but not there"),
-    ("preference.demographics.political", {"Moderate": 3.0}, "no such name.*Moderate"),
-    ("preference.interventions", {"1": 3.0}, "each intervention of the survey's table once"),
-    ("demographics.living state.adjust", [{"when": {"age": ["18–25"]}, "times": {"texas": 2.0}}],
-     "not drawn before.*age"),
-    ("demographics.age.otherwise", "18–25", "otherwise and instead are for demographics that allow several"),
-])
+@pytest.mark.parametrize(
+    "path, value, problem",
+    [
+        ("demographics.age.shares", {"18–25": 1.0}, "demographics.age.shares.26–35: required, but not there"),
+        ("preference.demographics.political", {"Moderate": 3.0}, "no such name.*Moderate"),
+        ("preference.interventions", {"1": 3.0}, "each intervention of the survey's table once"),
+        (
+            "demographics.living state.adjust",
+            [{"when": {"age": ["18–25"]}, "times": {"texas": 2.0}}],
+            "not drawn before.*age",
+        ),
+        (
+            "demographics.age.otherwise",
+            "18–25",
+            "otherwise and instead are for demographics that allow several",
+        ),
+    ],
+)
 def test_facts_that_do_not_fit_the_codebook_are_refused(
     survey: SurveySpec, facts: SimulationSpec, path: str, value: Any, problem: str
 ) -> None:

@@ -49,7 +49,10 @@ def test_the_answers_of_a_panel_follow_each_other_in_the_order_of_waves() -> Non
     merged = merge_waves([wave("b", range(2)), wave("a", range(1, 3))])
     panel = merged[merged["participant"] == "00001"]
     assert panel[["wave", "order", "answer"]].to_numpy().tolist() == [
-        ["a", 0, 0], ["a", 1, 10], ["b", 2, 0], ["b", 3, 10],
+        ["a", 0, 0],
+        ["a", 1, 10],
+        ["b", 2, 0],
+        ["b", 3, 10],
     ]
 
 

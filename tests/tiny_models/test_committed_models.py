@@ -28,8 +28,13 @@ def test_together_they_are_at_most_12_megabytes() -> None:
 def test_weights_are_safetensors_only_and_a_card_lies_beside(folder: Path) -> None:
     files = {file.name for file in folder.iterdir()}
     assert files == {
-        "README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
-        "tokenizer.json", "tokenizer_config.json",
+        "README.md",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
     }
     assert "stand" in (folder / "README.md").read_text(encoding="utf-8")
 

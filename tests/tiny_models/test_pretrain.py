@@ -64,8 +64,15 @@ def test_a_chat_ends_with_the_end_of_turn_and_a_plain_text_too() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [("72", "bare"), ("-3", "bare"), ("72 out of 100.", "number_first"), ("72.", "number_first"),
-     ("I say 60.", "number_later"), ("It depends.", "no_number"), ("", "no_number")],
+    [
+        ("72", "bare"),
+        ("-3", "bare"),
+        ("72 out of 100.", "number_first"),
+        ("72.", "number_first"),
+        ("I say 60.", "number_later"),
+        ("It depends.", "no_number"),
+        ("", "no_number"),
+    ],
 )
 def test_answers_are_sorted_by_manner(answer: str, expected: str) -> None:
     assert manner(answer) == expected

@@ -15,8 +15,13 @@ def tiny_llama(seed: int = 0, **changes: Any) -> Any:
     """A Llama with random weights, spread enough for its distributions to be far from uniform."""
     torch.manual_seed(seed)
     shape = {
-        "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2,
+        "vocab_size": 40,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.2,
     }
     return LlamaForCausalLM(LlamaConfig(**{**shape, **changes}))
 
@@ -65,7 +70,8 @@ def plain_loss(model: Any, texts: list[Text], loss_on: str, alpha: float) -> tor
         return cross
     penalty = -sum(
         mass * answer_log_probability(model, list(t.prompt), list(tokens))
-        for t in texts for mass, tokens in t.candidates
+        for t in texts
+        for mass, tokens in t.candidates
     ) / len(texts)
     return (1 - alpha) * cross + alpha * penalty
 

@@ -15,24 +15,47 @@ TEXTS = [[1, 5, 9, 2, 7], [1, 5, 9, 3], [1, 5, 8, 8, 8, 8], [4, 4]]
 
 def _gemma(**changes: Any) -> Any:
     torch.manual_seed(0)
-    return Gemma2ForCausalLM(Gemma2Config(
-        vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2, head_dim=8,
-        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.5,
-        **{"final_logit_softcapping": 1.5, **changes},
-    ))
+    return Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=40,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            head_dim=8,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            initializer_range=0.5,
+            **{"final_logit_softcapping": 1.5, **changes},
+        )
+    )
 
 
 def _qwen() -> Any:
     torch.manual_seed(0)
-    return Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2, tie_word_embeddings=True,
-    ))
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=40,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            initializer_range=0.2,
+            tie_word_embeddings=True,
+        )
+    )
 
 
-@pytest.mark.parametrize("make", [
-    tiny_llama, lambda: tiny_llama(attn_implementation="eager"), _gemma, _qwen,
-], ids=["llama", "llama-eager", "gemma2-softcapped", "qwen2-tied"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        tiny_llama,
+        lambda: tiny_llama(attn_implementation="eager"),
+        _gemma,
+        _qwen,
+    ],
+    ids=["llama", "llama-eager", "gemma2-softcapped", "qwen2-tied"],
+)
 def test_logits_in_a_batch_of_trees_are_those_of_each_text_alone(make: Any) -> None:
     model = make().eval()
     built = [build_tree(TEXTS[:2]), build_tree(TEXTS[2:])]

@@ -21,8 +21,10 @@ def text(prompt: list[int], answer: int, d: float = 3) -> Text:
 
 
 SYSTEM = [1, 20, 21, 22, 23, 24, 25]
-SHARED = [[text([*SYSTEM, 30, 31], 9), text([*SYSTEM, 30, 32, 33], 72), text([*SYSTEM, 34], 100)],
-          [text([*SYSTEM[:3], 26, 27, 35], 0), text([*SYSTEM[:3], 26, 27, 35], 50)]]
+SHARED = [
+    [text([*SYSTEM, 30, 31], 9), text([*SYSTEM, 30, 32, 33], 72), text([*SYSTEM, 34], 100)],
+    [text([*SYSTEM[:3], 26, 27, 35], 0), text([*SYSTEM[:3], 26, 27, 35], 50)],
+]
 NOT_SHARED = [[text([k, k + 1, k + 2, 36], 7 * k)] for k in range(1, 6)]
 
 
@@ -39,9 +41,16 @@ def tree_loss(model: Any, people: list[list[Text]], loss_on: Any, alpha: float, 
 
 @pytest.mark.parametrize("people", [SHARED, NOT_SHARED], ids=["shared", "nothing-shared"])
 @pytest.mark.parametrize("at_once", [10_000, 1], ids=["one-batch", "accumulated"])
-@pytest.mark.parametrize("loss_on,alpha", [
-    ("answer", 0.0), ("text", 0.0), ("answer", 0.4), ("text", 0.4), ("answer", 1.0),
-])
+@pytest.mark.parametrize(
+    "loss_on,alpha",
+    [
+        ("answer", 0.0),
+        ("text", 0.0),
+        ("answer", 0.4),
+        ("text", 0.4),
+        ("answer", 1.0),
+    ],
+)
 def test_loss_and_every_gradient_equal_those_of_padded_full_texts(
     people: list[list[Text]], at_once: int, loss_on: str, alpha: float
 ) -> None:
@@ -74,7 +83,10 @@ def test_only_what_is_read_goes_through_the_model() -> None:
     assert weighted.tree.end.tolist() == [9] * 7 + [8, 9]
     assert (weighted.targets, weighted.texts, weighted.text_tokens) == (4, 2, 18)
     assert sorted(zip(weighted.parent.tolist(), weighted.token.tolist(), strict=True)) == [
-        (6, 11), (6, 12), (7, END), (8, END)
+        (6, 11),
+        (6, 12),
+        (7, END),
+        (8, END),
     ]
 
 
@@ -93,8 +105,13 @@ def test_candidate_masses_fall_linearly_to_zero_at_distance_d() -> None:
 def test_a_candidates_mass_lies_on_every_edge_of_its_number() -> None:
     """69, 70 and 71 with masses 1/4, 1/2, 1/4: the shared first digit 7 carries 3/4."""
     weighted = weigh([text([1], 70, d=2)], "answer", 1.0)
-    mass = dict(zip(zip(weighted.parent.tolist(), weighted.token.tolist(), strict=True),
-                    weighted.weight[:, 1].tolist(), strict=True))
+    mass = dict(
+        zip(
+            zip(weighted.parent.tolist(), weighted.token.tolist(), strict=True),
+            weighted.weight[:, 1].tolist(),
+            strict=True,
+        )
+    )
     assert mass[(0, 17)] == 0.75 and mass[(0, 16)] == 0.25
 
 

@@ -225,7 +225,7 @@ def _check_wave(spec: Any, wave: Any) -> int:
         console.print(f"    {question}: {len(answers)} answers, mean {answers.mean():.1f}, {_bars(answers)}")
     shown = cleaned.quarantine.groupby(["column", "reason", "remedy"], sort=False)
     for place, rows in shown:
-        column, reason, remedy = map(str, place)  # type: ignore[arg-type]
+        column, reason, remedy = map(str, place)
         first = rows.iloc[0]
         console.print(
             f"  [yellow]quarantine:[/] {escape(str(wave.path))}: row {first['row']}, {escape(column)}:"

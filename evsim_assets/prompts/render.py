@@ -48,7 +48,8 @@ def sampled_participants(splits: pd.DataFrame, sample: Sample | None) -> pd.Data
     chosen = []
     for split in SPLITS:
         people = splits[splits["split"] == split].sort_values("rank", kind="stable")
-        wanted = getattr(sample, split)
+        asked = getattr(sample, split)
+        wanted = len(people) if asked is None else asked
         if len(people) < wanted:
             raise BadInput(
                 f"the survey has {len(people)} {split} participants, fewer than the sample asks for",

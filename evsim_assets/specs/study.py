@@ -149,11 +149,12 @@ class AdapterSpec(Spec):
 
 
 class Sample(Spec):
-    """How many participants of each split the study uses; the first by keyed hash, so nested."""
+    """How many participants of each split the study uses (all, where none is said); the first by keyed
+    hash, so nested."""
 
-    train: Annotated[int, Field(ge=1)]
-    validation: Annotated[int, Field(ge=1)]
-    test: Annotated[int, Field(ge=1)]
+    train: Annotated[int, Field(ge=1)] | None = None
+    validation: Annotated[int, Field(ge=1)] | None = None
+    test: Annotated[int, Field(ge=1)] | None = None
 
 
 class TemperatureRange(Spec):

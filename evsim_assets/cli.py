@@ -78,25 +78,26 @@ def status(
     from evsim_assets.running.session import open_session
 
     project = find_project()
-    table = Table("study", "asset", "partitions", "fresh", "out of date", "missing", "for example", box=None)
+    table = Table("asset", "partitions", "fresh", "out of date", "missing", "for example", box=None)
+    table.columns[0].no_wrap = True
     for name in [study] if study else project.study_names:
         try:
             session = open_session(project, name)
         except BadInput as problem:
-            table.add_row(name, "—", "", "", "", "", str(problem).splitlines()[0])
+            table.add_row(name, "", "", "", "", escape(str(problem).splitlines()[0]))
             continue
         by_asset: dict[str, Counter[str]] = {}
         examples: dict[str, str] = {}
         for node in session.graph.nodes:
             asset = "/".join(node.keys[0].path)
-            reason = session.staleness.reason(node)
+            reason = session.staleness.reason(node) or session.staleness.blocked(node)
             state = "fresh" if reason is None else "missing" if reason == "missing" else "stale"
             by_asset.setdefault(asset, Counter())[state] += 1
             if reason:
                 examples.setdefault(asset, f"{node.partition or 'it'}: {reason}")
         for asset, counts in by_asset.items():
             shown = [str(counts[state] or "") for state in ("fresh", "stale", "missing")]
-            table.add_row(name, asset, str(counts.total()), *shown, escape(examples.get(asset, "")))
+            table.add_row(asset, str(counts.total()), *shown, escape(examples.get(asset, "")))
     console.print(table)
 
 

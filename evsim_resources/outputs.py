@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from evsim_assets.specs.errors import BadInput
 from evsim_resources.compute import failure
 from evsim_resources.lake import content_hash
+from evsim_resources.records import BLOCKED
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -31,6 +32,15 @@ def table_output(table: pd.DataFrame, **metadata: Any) -> dg.Output[pd.DataFrame
     return dg.Output(
         table, data_version=dg.DataVersion(content_hash(table)), metadata=describe(table) | metadata
     )
+
+
+def held_back(*blocking: dg.AssetCheckResult) -> dict[str, str]:
+    """Metadata that keeps everything downstream from running while a blocking check fails."""
+    failed = [check for check in blocking if not check.passed]
+    if not failed:
+        return {}
+    shown = {name: value.value for name, value in (failed[0].metadata or {}).items()}
+    return {BLOCKED: f"blocking check {failed[0].check_name} failed: {shown}"}
 
 
 def describe(table: pd.DataFrame) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import Any
 
 FOLDER = "EVSIM_PROGRESS"
 """Environment variable: the folder in which each working process keeps a file of how far it is."""
+NODE = "EVSIM_NODE"
+"""Environment variable: what the process is working on, for whoever watches."""
 LOG_SECONDS = 15.0
 
 Report = Callable[[float, str], None]
@@ -22,7 +24,7 @@ Report = Callable[[float, str], None]
 
 def reporter(log: Any) -> Report:
     """A function (fraction in [0, 1], words) that logs every 15 s and updates the process's file."""
-    folder = os.environ.get(FOLDER)
+    folder, node = os.environ.get(FOLDER), os.environ.get(NODE, "")
     said = time.monotonic()
 
     def report(fraction: float, message: str) -> None:
@@ -32,7 +34,7 @@ def reporter(log: Any) -> Report:
             temporary = path.with_suffix(".tmp")
             # Nobody's work fails because it could not be watched: a full disk, a folder swept away.
             with contextlib.suppress(OSError):
-                temporary.write_text(json.dumps({"fraction": fraction, "message": message}))
+                temporary.write_text(json.dumps({"node": node, "fraction": fraction, "message": message}))
                 os.replace(temporary, path)
         if time.monotonic() - said >= LOG_SECONDS:
             said = time.monotonic()

@@ -14,6 +14,9 @@ import dagster as dg
 
 DATA_VERSION, CODE_VERSION = "dagster/data_version", "dagster/code_version"
 INPUT_VERSION = "dagster/input_data_version/"
+BLOCKED = "evsim/blocked"
+"""Metadata of a materialization whose blocking check failed: which, and why. Dagster itself forgets a
+failed check of one partition as soon as another partition passes it."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Record:
     data_version: str | None
     code_version: str | None
     inputs: dict[str, str]
-    run_id: str
+    blocked: str | None = None
 
 
 class Records:
@@ -57,7 +60,10 @@ class Records:
             for name, value in tags.items()
             if name.startswith(INPUT_VERSION)
         }
-        return Record(tags.get(DATA_VERSION), tags.get(CODE_VERSION), inputs, found[0].run_id)
+        blocked = event.metadata.get(BLOCKED) if event else None
+        return Record(
+            tags.get(DATA_VERSION), tags.get(CODE_VERSION), inputs, str(blocked.value) if blocked else None
+        )
 
 
 def observed(

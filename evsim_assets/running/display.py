@@ -18,6 +18,13 @@ from rich.text import Text
 from evsim_assets.running.graph import Node
 from evsim_assets.running.scheduler import Progress
 
+TRUST_SECONDS = 20.0
+"""Weight of the first guesses against what has been measured."""
+SAID_ENOUGH = 0.05
+"""Fraction from which a node's own report is believed."""
+SILENCE_SECONDS = 20.0
+"""Without a terminal, a line is printed at least this often."""
+
 
 class Display:
     """Shows a run: a live panel on a terminal, one line a finished run elsewhere."""
@@ -29,6 +36,7 @@ class Display:
         self.expected_seconds, self.workers = expected_seconds, workers
         self.started = time.monotonic()
         self._told = 0
+        self._spoke = self.started
         self._live: Live | None = None
 
     @contextmanager
@@ -42,26 +50,35 @@ class Display:
             yield self._draw
 
     def seconds_left(self, progress: Progress) -> float:
-        """Expected seconds of what is not done, by the pace so far, over the processes at work."""
+        """Expected seconds of what is not done, over the processes at work: by what running nodes say of
+        themselves where they do, else by first guesses at the pace so far."""
         done = sum(self.expected_seconds(outcome.node) for outcome in progress.done)
         took = sum(outcome.seconds for outcome in progress.done)
-        pace = (took + 20) / (done + 20)  # 20 s of trust in the first guesses
-        left = sum(self.expected_seconds(node) for node in progress.waiting)
+        pace = (took + TRUST_SECONDS) / (done + TRUST_SECONDS)
+        left = pace * sum(self.expected_seconds(node) for node in progress.waiting)
+        longest = 0.0
         for node, since in progress.running.items():
-            left += max(self.expected_seconds(node) - (time.monotonic() - since) / pace, 0.5)
-        return pace * left / self.workers
+            elapsed, fraction = time.monotonic() - since, progress.fraction(node)
+            rest = max(pace * self.expected_seconds(node) - elapsed, 0.5)
+            if fraction is not None and fraction > SAID_ENOUGH:
+                rest = elapsed * (1 - fraction) / fraction
+            left, longest = left + rest, max(longest, rest)
+        return max(left / self.workers, longest)
 
     def _tell(self, progress: Progress) -> None:
         for outcome in progress.done[self._told :]:
             state = "FAILED" if outcome.error else progress.reasons.get(outcome.node, "")
-            self.console.print(
-                f"{_clock(time.monotonic() - self.started)}  {outcome.node.label:<58}"
-                f"{outcome.seconds:6.1f} s  {state}  (about {_clock(self.seconds_left(progress))} left)",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            self._line(f"{outcome.node.label:<58}{outcome.seconds:6.1f} s  {state}", progress)
         self._told = len(progress.done)
+        if time.monotonic() - self._spoke > SILENCE_SECONDS:
+            self._line("… " + "; ".join(_working(node, progress) for node in progress.running), progress)
+
+    def _line(self, text: str, progress: Progress) -> None:
+        self._spoke = time.monotonic()
+        at, left = _clock(self._spoke - self.started), _clock(self.seconds_left(progress))
+        self.console.print(
+            f"{at}  {text}  (about {left} left)", highlight=False, markup=False, soft_wrap=True
+        )
 
     def _draw(self, progress: Progress) -> None:
         if self._live is not None:
@@ -82,18 +99,19 @@ class Display:
         for node, since in progress.running.items():
             rows.add_row(
                 Text("  ●", style="cyan"),
-                node.label,
+                _working(node, progress),
                 Text(_clock(time.monotonic() - since), style="dim"),
                 Text(progress.reasons.get(node, ""), style="dim"),
             )
         for outcome in progress.failed:
             rows.add_row(Text("  ✗", style="red"), outcome.node.label, "", Text("failed", style="red"))
-        said = [
-            Text(f"    {report.get('fraction', 0):.0%} {report.get('message', '')}", style="dim")
-            for _, report in sorted(progress.reports.items())
-            if report.get("fraction", 1) < 1
-        ]
-        return Group(head, rows, *said)
+        return Group(head, rows)
+
+
+def _working(node: Node, progress: Progress) -> str:
+    """The node with how far it says it is: `ev_shift/adapter_checkpoint [s~qlora] 40 % step 120 …`."""
+    report = progress.reports.get(node.label)
+    return f"{node.label} {report['fraction']:.0%} {report['message']}" if report else node.label
 
 
 def _clock(seconds: float) -> str:

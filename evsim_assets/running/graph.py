@@ -39,6 +39,7 @@ class Graph:
     def __init__(self, assets: Sequence[Any], instance: dg.DagsterInstance) -> None:
         self.assets = assets
         self.instance = instance
+        self._dependencies: dict[Node, dict[dg.AssetKey, list[str | None]]] = {}
         self.specs: dict[dg.AssetKey, dg.AssetSpec] = {}
         self.definition: dict[dg.AssetKey, dg.AssetsDefinition] = {}
         for asset in assets:
@@ -67,6 +68,11 @@ class Graph:
 
     def dependencies(self, node: Node) -> dict[dg.AssetKey, list[str | None]]:
         """The upstream assets of a node with the partitions it reads of each."""
+        if node not in self._dependencies:
+            self._dependencies[node] = self._read_dependencies(node)
+        return self._dependencies[node]
+
+    def _read_dependencies(self, node: Node) -> dict[dg.AssetKey, list[str | None]]:
         deps = {dep.asset_key for key in node.keys for dep in self.specs[key].deps}
         return {
             dep: self._upstream_partitions(node, dep)

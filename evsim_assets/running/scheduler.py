@@ -39,7 +39,12 @@ class Progress:
     done: list[Outcome] = field(default_factory=list)
     fresh: int = 0
     skipped: dict[Node, str] = field(default_factory=dict)
-    reports: dict[int, dict[str, Any]] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def fraction(self, node: Node) -> float | None:
+        """How far a running node says it is."""
+        report = self.reports.get(node.label)
+        return float(report["fraction"]) if report else None
 
     @property
     def failed(self) -> list[Outcome]:
@@ -138,6 +143,10 @@ class Scheduler:
             return "skip"
         reason = "asked for" if plan.again and plan.considers(node) else self.staleness.reason(node)
         if reason is None or not plan.considers(node):
+            blocked = self.staleness.blocked(node)
+            if blocked:
+                self.progress.skipped[node] = blocked
+                return "skip"
             self.progress.fresh += reason is None
             return "fresh"
         missing = self.staleness.blocked_by(node)
@@ -176,8 +185,9 @@ class Scheduler:
         folder = os.environ.get(FOLDER)
         for path in Path(folder).glob("*.json") if folder else []:
             try:
-                self.progress.reports[int(path.stem)] = json.loads(path.read_text())
-            except (OSError, ValueError):
+                report = json.loads(path.read_text())
+                self.progress.reports[report["node"]] = report
+            except (OSError, ValueError, KeyError):
                 continue
 
     @contextmanager

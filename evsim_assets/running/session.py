@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -121,12 +122,15 @@ class Session:
 
     def expected_seconds(self, node: Node) -> float:
         """What the node took last time on this machine, or a first guess."""
-        return self._seconds().get(node.label, LIKELY_SECONDS.get(node.name, 0.5))
+        untrained = node.name == "adapter_checkpoint" and str(node.partition).endswith("~pretrained")
+        guess = 0.5 if untrained else LIKELY_SECONDS.get(node.name, 0.5)
+        return self._seconds.get(node.label, guess)
 
     @property
     def _timings(self) -> Path:
         return self.project.home / "seconds.json"
 
+    @cached_property
     def _seconds(self) -> dict[str, float]:
         try:
             return dict(json.loads(self._timings.read_text()))
@@ -136,7 +140,7 @@ class Session:
     def _remember_seconds(self, progress: Progress) -> None:
         made = {o.node.label: round(o.seconds, 2) for o in progress.done if not o.error}
         if made:
-            self._timings.write_text(json.dumps(self._seconds() | made, indent=1, sort_keys=True))
+            self._timings.write_text(json.dumps(self._seconds | made, indent=1, sort_keys=True))
 
 
 def open_session(project: Project, study_name: str) -> Session:

@@ -51,6 +51,11 @@ class Staleness:
                     return f"{dep.path[-1]} changed"
         return None
 
+    def blocked(self, node: Node) -> str | None:
+        """Why nothing may be made from the node as it is: a blocking check of its failed."""
+        records = [self.records.latest(key, node.partition) for key in node.keys]
+        return next((record.blocked for record in records if record and record.blocked), None)
+
     def blocked_by(self, node: Node) -> str | None:
         """An upstream partition that was never made, so that the node cannot be run."""
         for dep, partitions in self.graph.dependencies(node).items():

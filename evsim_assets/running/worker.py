@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from evsim_assets.running.graph import Node
+from evsim_resources.progress import NODE
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -30,6 +31,7 @@ class Outcome:
 def run_node(root: str, study: str, node: Node) -> Outcome:
     """Materialize the node. Never raises: what went wrong is in the outcome."""
     started = time.monotonic()
+    os.environ[NODE] = node.label
     try:
         error, detail = _materialize(Path(root), study, node)
     except Exception as unexpected:  # noqa: BLE001 - the pool's other tasks go on; the error is shown, counted

@@ -19,7 +19,7 @@ from evsim_assets.specs.study import AdapterSpec, ComputeSpec, StudySpec, temper
 from evsim_resources.compute import Compute
 from evsim_resources.lake import DIMENSION, Lake
 from evsim_resources.models import ModelHub
-from evsim_resources.outputs import OWNERS, markdown, refusing, spec_hash, table_output
+from evsim_resources.outputs import OWNERS, held_back, markdown, refusing, spec_hash, table_output
 from evsim_resources.progress import reporter
 
 VERSION = "1"
@@ -92,13 +92,14 @@ def simulation_assets(study: StudySpec) -> list[Any]:
             on_progress=lambda done, of: tell(done / of, f"{done} of {of} prompts"),
         )
         lost = table.groupby("temperature")[["off_scale", "no_number", "unexpanded"]].mean().reset_index()
-        yield table_output(table, lost_masses=markdown(lost))
         total = table["probabilities"].map(sum) + table[["off_scale", "no_number", "unexpanded"]].sum(axis=1)
         worst = float((total - 1).abs().max())
         unread = float(table["unexpanded"].max())
-        yield dg.AssetCheckResult(
+        whole = dg.AssetCheckResult(
             check_name="masses_sum_to_one", passed=worst < 1e-5, metadata={"largest_deviation": worst}
         )
+        yield table_output(table, lost_masses=markdown(lost), **held_back(whole))
+        yield whole
         yield dg.AssetCheckResult(
             check_name="little_left_unread",
             passed=unread <= UNEXPANDED_LIMIT,

@@ -4,7 +4,7 @@ Belongs here: reading inputs, calling the stage, attaching metadata. Not here: a
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.surveys.cleaning import clean_wave
 from evsim_assets.surveys.landing import WaveFile, intervention_texts, landed_waves, read_raw, texts_hash
 from evsim_assets.surveys.splits import merge_waves, split_participants
-from evsim_resources.lake import DIMENSION, Lake
+from evsim_resources.lake import DIMENSION, Lake, content_hash
 from evsim_resources.outputs import (
     OWNERS,
     counts_metadata,
     describe,
+    held_back,
     markdown,
     refusing,
     spec_hash,
@@ -136,33 +137,14 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
         texts = refusing(intervention_texts, survey)
         raw = refusing(read_raw, path.read_bytes(), survey.waves, path.name)
         cleaned = refusing(clean_wave, raw, survey, wave, texts, path.name)
-        counts = cleaned.counts
-        yield dg.Output(
-            cleaned.answers,
-            "clean_wave",
-            data_version=table_output(cleaned.answers).data_version,
-            metadata=describe(cleaned.answers) | counts_metadata(counts),
-        )
-        yield dg.Output(
-            cleaned.quarantine,
-            "quarantine",
-            data_version=table_output(cleaned.quarantine).data_version,
-            metadata=describe(cleaned.quarantine),
-        )
-        accounted = counts["used"] + counts["missing"] + counts["quarantined"]
-        yield dg.AssetCheckResult(
-            check_name="every_cell_accounted_for",
-            asset_key=key("clean_wave"),
-            passed=accounted == counts["cells"],
-            metadata=counts_metadata(counts),
-        )
-        share = counts["quarantined"] / max(counts["cells"], 1)
-        yield dg.AssetCheckResult(
-            check_name="few_in_quarantine",
-            asset_key=key("clean_wave"),
-            passed=share <= QUARANTINE_LIMIT,
-            metadata={"share": share},
-        )
+        checks = _checks(key("clean_wave"), cleaned.counts)
+        for name, table, more in (
+            ("clean_wave", cleaned.answers, counts_metadata(cleaned.counts) | held_back(*checks)),
+            ("quarantine", cleaned.quarantine, {}),
+        ):
+            version = dg.DataVersion(content_hash(table))
+            yield dg.Output(table, name, data_version=version, metadata=describe(table) | more)
+        yield from checks
 
     @dg.asset(
         key=key("responses"),
@@ -206,6 +188,25 @@ def changed_waves(survey: SurveySpec, instance: dg.DagsterInstance) -> Iterator[
         if seen is None or seen.data_version != sha256:
             about = {"path": str(wave.path), "bytes": wave.path.stat().st_size}
             yield observed(key, wave.wave, sha256, about)
+
+
+def _checks(clean_wave: dg.AssetKey, counts: Mapping[str, int]) -> list[dg.AssetCheckResult]:
+    accounted = counts["used"] + counts["missing"] + counts["quarantined"]
+    share = counts["quarantined"] / max(counts["cells"], 1)
+    return [
+        dg.AssetCheckResult(
+            check_name="every_cell_accounted_for",
+            asset_key=clean_wave,
+            passed=accounted == counts["cells"],
+            metadata=counts_metadata(counts),
+        ),
+        dg.AssetCheckResult(
+            check_name="few_in_quarantine",
+            asset_key=clean_wave,
+            passed=share <= QUARANTINE_LIMIT,
+            metadata={"share": share, "limit": QUARANTINE_LIMIT},
+        ),
+    ]
 
 
 def _landed(survey: SurveySpec, wave: str) -> WaveFile:

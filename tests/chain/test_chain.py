@@ -2,40 +2,18 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from evsim_assets.specs.project import Project
+from tests.chain.command_line import evsim_in as evsim
+from tests.chain.command_line import partitions_made as made
+from tests.chain.command_line import stored_table as table
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
-
-
-def evsim(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Run the command line in a project and return what it printed."""
-    result = subprocess.run(
-        [sys.executable, "-m", "evsim_assets.cli", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert result.returncode == code, result.stdout + result.stderr
-    return result.stdout + result.stderr
-
-
-def made(output: str) -> dict[str, int]:
-    """How many partitions of each asset a run made, from its last lines."""
-    flat = " ".join(output.split())
-    if "nothing to run" in flat:
-        return {}
-    listed = flat.split(" partitions (", 1)[1].split(");", 1)[0]
-    return {part.rsplit(" ", 1)[0]: int(part.rsplit(" ", 1)[1]) for part in listed.split(", ")}
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +28,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert made(output)["adapter_checkpoint"] == 2
     assert made(output)["generations"] == 4
     return folder
-
-
-def table(project: Path, name: str) -> pd.DataFrame:
-    files = sorted((project / ".evsim" / "lake" / name).rglob("data.parquet"))
-    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
 
 
 def test_an_unchanged_study_runs_nothing(project: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from evsim_assets.running.graph import Graph
 from evsim_assets.running.staleness import Staleness
-from evsim_resources.records import Records, observed
+from evsim_resources.records import BLOCKED, Records, observed
 
 LETTERS = dg.StaticPartitionsDefinition(["a", "b"])
 NUMBERS = dg.StaticPartitionsDefinition(["0.0", "1.0"])
@@ -25,15 +25,17 @@ class World:
         self.instance = dg.DagsterInstance.ephemeral()
         self.versions: dict[str, str] = {}
         self.gone: set[tuple[str, str | None]] = set()
+        self.blocked: str | None = None
         self.code = {"part": "1", "cell": "1", "whole": "1"}
 
     def assets(self) -> list[Any]:
         spec = dg.AssetSpec("spec", partitions_def=LETTERS)
-        version = self.versions.get
+        version, blocked = self.versions.get, self.blocked
 
         @dg.asset(partitions_def=LETTERS, deps=[spec], code_version=self.code["part"])
         def part(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-            return made(version(f"part {context.partition_key}", "1"))
+            result = made(version(f"part {context.partition_key}", "1"))
+            return result if blocked is None else result._replace(metadata={BLOCKED: blocked})
 
         @dg.asset(partitions_def=GRID, deps=[part], code_version=self.code["cell"])
         def cell() -> dg.MaterializeResult:
@@ -123,6 +125,17 @@ def test_new_code_makes_every_partition_of_that_asset_stale(world: World) -> Non
 def test_a_stored_file_that_has_gone_is_made_again(world: World) -> None:
     world.gone.add(("part", "b"))
     assert world.reasons() == {"part [b]": "its stored file is gone"}
+
+
+def test_a_failed_blocking_check_of_one_partition_is_remembered(world: World) -> None:
+    world.blocked = "blocking check few_in_quarantine failed"
+    world.run("part", "a")
+    world.blocked = None
+    world.run("part", "b")
+    graph = Graph(world.assets(), world.instance)
+    judge = Staleness(graph, Records(world.instance), lambda *_: True)
+    blocked = {node.label: judge.blocked(node) for node in graph.nodes if judge.blocked(node)}
+    assert blocked == {"part [a]": "blocking check few_in_quarantine failed"}
 
 
 def test_a_failed_run_leaves_the_record_of_the_last_good_one(world: World) -> None:

@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 survey_app = typer.Typer(help="Codebooks and raw waves.", no_args_is_help=True)
 app.add_typer(survey_app, name="survey")
-console = Console(soft_wrap=False)
+console = Console(width=None if sys.stdout.isatty() else 110)
 
 
 @app.command()

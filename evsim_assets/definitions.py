@@ -74,6 +74,9 @@ def build_definitions(
         assets=assets,
         sensors=sensors,
         schedules=schedules,
+        # One process a run: cheap tables do not pay for a process each, and a GPU step's memory
+        # returns with its run, which holds one adapter.
+        executor=dg.in_process_executor,
         resources=project_resources(project) | dict(resource_overrides or {}),
     )
 

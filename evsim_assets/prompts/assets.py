@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from evsim_assets.automation import cheap
+from evsim_assets.automation import cheap, refreshed
 from evsim_assets.prompts.lengths import token_lengths
 from evsim_assets.prompts.render import build_prompts
 from evsim_assets.specs.study import StudySpec
@@ -28,12 +28,12 @@ def prompt_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     common: dict[str, Any] = {
         "group_name": study.name,
         "owners": OWNERS,
-        "automation_condition": cheap(),
     }
     said = " SIMULATED answers." if survey.simulated else ""
 
     @dg.asset(
         key=[study.name, "prompts"],
+        automation_condition=cheap(),
         kinds={"parquet"},
         code_version=f"{VERSION}.{meaning}",
         **common,
@@ -54,6 +54,7 @@ def prompt_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         kinds={"parquet"},
         **common,
         code_version=f"{VERSION}.{spec_hash(study.models)}",
+        automation_condition=refreshed(),
         ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])},
         description="Tokens a prompt for each model, and what the token tree shares (Table 5).",
     )

@@ -40,16 +40,12 @@ def run_node(root: str, study: str, node: Node) -> Outcome:
 
 
 def _materialize(root: Path, study: str, node: Node) -> tuple[str | None, str | None]:
-    import dagster as dg
-
-    definitions, instance = _loaded(root, study)
-    result = dg.materialize(
-        list(definitions.assets or []),
-        selection=[*node.keys],
-        partition_key=node.partition,
-        instance=instance,
-        resources=definitions.resources,
+    job, instance = _loaded(root, study)
+    result = job.execute_in_process(
         run_config=QUIET,
+        instance=instance,
+        partition_key=node.partition,
+        asset_selection=[*node.keys],
         raise_on_error=False,
         tags={"evsim/study": study},
     )
@@ -79,16 +75,15 @@ def _failure(result: object) -> tuple[str, str | None]:
 
 @cache
 def _loaded(root: Path, study: str):  # type: ignore[no-untyped-def]
-    """The study's definitions and the project's instance, once a process."""
+    """The job of all the study's assets and the project's instance, once a process."""
     import dagster as dg
 
     from evsim_assets.definitions import build_definitions
     from evsim_assets.specs.project import Project
 
     project = Project(root)
-    return build_definitions(project, studies=[study]), dg.DagsterInstance.from_config(
-        str(project.dagster_home)
-    )
+    job = build_definitions(project, studies=[study]).resolve_implicit_global_asset_job_def()
+    return job, dg.DagsterInstance.from_config(str(project.dagster_home))
 
 
 def prepare_process(threads: int) -> None:

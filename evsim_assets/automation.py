@@ -40,6 +40,19 @@ def refreshed() -> dg.AutomationCondition:
     return _when_changed(on_missing=False)
 
 
+def following() -> dg.AutomationCondition:
+    """For what is read from adapters: like `refreshed`, and made for the first time once all it needs is there.
+
+    A grid that was never trained is not started; the first training of an adapter is followed.
+    """
+    return _when_changed(on_missing=True)
+
+
+def cheap_on_cpu(study: StudySpec) -> dg.AutomationCondition:
+    """For what needs base models: `cheap` where they are small enough for a CPU, else `refreshed`."""
+    return cheap() if study.compute.device == "cpu" else refreshed()
+
+
 def _when_changed(*, on_missing: bool) -> dg.AutomationCondition:
     condition = dg.AutomationCondition
     changed = condition.any_deps_match(condition.data_version_changed()) | condition.code_version_changed()

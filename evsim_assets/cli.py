@@ -60,7 +60,7 @@ def run(
             chosen = session.nodes_named(
                 [part.strip() for part in only.split(",") if part.strip()], partition
             )
-        display = Display(console, name, session.expected_seconds, workers or 2)
+        display = Display(console, name, session.expected_seconds, session.processes(workers))
         with display.showing() as look:
             progress = session.run(look, only=chosen, again=again, workers=workers)
     _say_what_was_done(progress)

@@ -19,14 +19,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from socket import gethostname
 from typing import Any
+
+import dagster as dg
 
 from evsim_assets.running.graph import Graph, Node
 from evsim_assets.running.staleness import Staleness
-from evsim_assets.running.worker import Outcome, prepare_process, run_node
+from evsim_assets.running.worker import HOST_TAG, NODE_TAG, Outcome, prepare_process, run_node
 from evsim_resources.progress import FOLDER
 
+Slot = ProcessPoolExecutor
 LOOK_SECONDS = 0.3
+KILLED = """its process was killed (out of memory?)
+  Remedy: free memory, or use a smaller model or training.batch_size; then run again"""
 
 
 @dataclass
@@ -94,25 +100,26 @@ class Scheduler:
         self.workers, self.fresh_process = workers, fresh_process
         self.expected_seconds = expected_seconds
         self.progress = Progress()
+        self._stopped: set[Node] = set()
         self._producer = {(key, node.partition): node for node in graph.nodes for key in node.keys}
 
     def run(self, plan: Plan, look: Callable[[Progress], None]) -> Progress:
         """Run the plan to its end; `look` is called a few times a second."""
         self.progress.waiting = set(plan.nodes)
-        futures: dict[Future[Outcome], Node] = {}
-        with self._pool() as submit:
-            while self.progress.waiting or futures:
-                for node in self._ready(plan):
-                    if len(futures) >= self.workers:
-                        break
+        work: dict[Future[Outcome], tuple[Node, Slot]] = {}
+        with self._slots() as idle:
+            while self.progress.waiting or work:
+                for node in self._ready(plan)[: len(idle)]:
+                    slot = idle.pop()
                     self.progress.waiting.discard(node)
                     self.progress.running[node] = time.monotonic()
-                    futures[submit(node)] = node
-                if not futures:
+                    work[slot.submit(run_node, str(self.root), self.study, node)] = node, slot
+                if not work:
                     break
-                finished, _ = wait(futures, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+                finished, _ = wait(work, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    self._settle(futures.pop(future), future)
+                    node, slot = work.pop(future)
+                    idle.append(self._settle(node, slot, future))
                 self._read_reports()
                 look(self.progress)
         return self.progress
@@ -133,28 +140,29 @@ class Scheduler:
         return sorted(ready, key=self.expected_seconds, reverse=True)
 
     def _judge(self, node: Node, plan: Plan) -> str:
-        """`wait`, `run`, `fresh` or `skip`."""
+        """`wait`, `run`, `fresh` or `stop`."""
         above = self._upstream(node)
         if any(n in self.progress.waiting or n in self.progress.running for n in above):
             return "wait"
-        broken = [n for n in above if n in self.progress.skipped or self._failed(n)]
+        broken = [n for n in above if n in self._stopped]
         if broken:
-            self.progress.skipped[node] = f"{broken[0].label} failed or was skipped"
-            return "skip"
+            return self._stop(node, plan, f"{broken[0].label} failed or was not run")
         reason = "asked for" if plan.again and plan.considers(node) else self.staleness.reason(node)
         if reason is None or not plan.considers(node):
-            blocked = self.staleness.blocked(node)
-            if blocked:
-                self.progress.skipped[node] = blocked
-                return "skip"
             self.progress.fresh += reason is None
             return "fresh"
         missing = self.staleness.blocked_by(node)
         if missing:
-            self.progress.skipped[node] = f"{missing} has not been materialized"
-            return "skip"
+            return self._stop(node, plan, f"{missing} has not been materialized")
         self.progress.reasons[node] = reason
         return "run"
+
+    def _stop(self, node: Node, plan: Plan, reason: str) -> str:
+        """Run neither the node nor what is made from it; said of nodes that were to be run."""
+        self._stopped.add(node)
+        if plan.considers(node):
+            self.progress.skipped[node] = reason
+        return "stop"
 
     def _upstream(self, node: Node) -> list[Node]:
         return [
@@ -164,22 +172,21 @@ class Scheduler:
             if (dep, partition) in self._producer
         ]
 
-    def _failed(self, node: Node) -> bool:
-        return any(outcome.node == node for outcome in self.progress.failed)
-
-    def _settle(self, node: Node, future: Future[Outcome]) -> None:
+    def _settle(self, node: Node, slot: Slot, future: Future[Outcome]) -> Slot:
+        """Note how the node ended; returns the slot, or a new one where its process was killed."""
+        seconds = time.monotonic() - self.progress.running.pop(node)
         try:
             outcome = future.result()
         except BrokenProcessPool:
-            outcome = Outcome(
-                node,
-                0.0,
-                "its process was killed (out of memory?)\n"
-                "  Remedy: free memory, or use a smaller model or training.batch_size; then run again",
-            )
-        self.progress.running.pop(node)
+            outcome = Outcome(node, seconds, KILLED)
+            close_dead_runs(self.graph.instance, node)
+            slot.shutdown(wait=True)
+            slot = self._new_slot()
         self.progress.done.append(outcome)
+        if outcome.error:
+            self._stopped.add(node)
         self.staleness.forget(node)
+        return slot
 
     def _read_reports(self) -> None:
         folder = os.environ.get(FOLDER)
@@ -191,32 +198,41 @@ class Scheduler:
                 continue
 
     @contextmanager
-    def _pool(self) -> Iterator[Callable[[Node], Future[Outcome]]]:
-        """Worker processes, a folder for their progress, and no worker left behind at the end."""
+    def _slots(self) -> Iterator[list[Slot]]:
+        """The idle slots, a folder for their progress, and no process left behind at the end."""
+        self._made: list[Slot] = []
         with tempfile.TemporaryDirectory(prefix="evsim-progress-") as folder:
             os.environ[FOLDER] = folder
-            pools = [self._new_pool()]
-
-            def submit(node: Node) -> Future[Outcome]:
-                try:
-                    return pools[-1].submit(run_node, str(self.root), self.study, node)
-                except BrokenProcessPool:  # a killed process breaks its pool; the others go on in a new one
-                    pools.append(self._new_pool())
-                    return pools[-1].submit(run_node, str(self.root), self.study, node)
-
             try:
-                yield submit
+                yield [self._new_slot() for _ in range(self.workers)]
             finally:
                 os.environ.pop(FOLDER, None)
-                for pool in pools:
-                    pool.shutdown(wait=True, cancel_futures=True)
+                for slot in self._made:
+                    slot.shutdown(wait=True, cancel_futures=True)
 
-    def _new_pool(self) -> ProcessPoolExecutor:
+    def _new_slot(self) -> Slot:
+        """A pool of one process: a killed process breaks its pool, and must break no neighbour's work."""
         threads = max((os.cpu_count() or 1) // self.workers, 1)
-        return ProcessPoolExecutor(
-            self.workers,
+        slot = ProcessPoolExecutor(
+            1,
             mp_context=get_context("spawn"),
             initializer=prepare_process,
             initargs=(threads,),
             max_tasks_per_child=1 if self.fresh_process else None,
         )
+        self._made.append(slot)
+        return slot
+
+
+def close_dead_runs(instance: dg.DagsterInstance, node: Node | None = None) -> None:
+    """Mark runs of `evsim run` as failed whose process is gone; a run that stays "started" for ever
+    holds its partition back in the daemon's eyes, and a place in its queue.
+
+    Args:
+        node: only runs of this node, whose process was just seen to die. Without it, all that this
+            machine started: the caller holds the project's lock, so none of them is alive.
+    """
+    tags = {HOST_TAG: gethostname()} | ({NODE_TAG: node.label} if node else {})
+    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
+    for run in instance.get_runs(dg.RunsFilter(tags=tags, statuses=unfinished)):
+        instance.report_run_failed(run, "its process was killed")

@@ -17,11 +17,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
+from upath import UPath
 
 from evsim_assets.adapters.assets import changed_adapters
 from evsim_assets.definitions import build_definitions
 from evsim_assets.running.graph import Graph, Node
-from evsim_assets.running.scheduler import Plan, Progress, Scheduler
+from evsim_assets.running.scheduler import Plan, Progress, Scheduler, close_dead_runs
 from evsim_assets.running.staleness import Staleness
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.project import Project
@@ -30,10 +31,10 @@ from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.surveys.assets import changed_waves
 from evsim_assets.surveys.landing import intervention_texts, landed_waves
 from evsim_resources.compute import Compute
-from evsim_resources.lake import Lake, partition_folders
+from evsim_resources.lake import Lake, partition_folders, write_atomically
 from evsim_resources.models import ModelHub
 from evsim_resources.records import Records
-from evsim_resources.versions import POINTER
+from evsim_resources.versions import VersionedStore
 
 NEEDS_MODELS = {"prompt_lengths", "adapter_checkpoint", "answer_distributions", "generations"}
 CPU_WORKERS = 2
@@ -105,13 +106,14 @@ class Session:
         considered = self.graph.nodes if only is None else tuple(only)
         if any(node.name in NEEDS_MODELS for node in considered):
             preflight(self.project, self.study)
+        close_dead_runs(self.instance)
         gpu = self.study.compute.device == "cuda"
         scheduler = Scheduler(
             self.graph,
             self.staleness,
             root=self.project.root,
             study=self.study.name,
-            workers=workers or (1 if gpu else min(CPU_WORKERS, os.cpu_count() or 1)),
+            workers=self.processes(workers),
             fresh_process=gpu,
             expected_seconds=self.expected_seconds,
         )
@@ -119,6 +121,10 @@ class Session:
         progress = scheduler.run(plan, look)
         self._remember_seconds(progress)
         return progress
+
+    def processes(self, asked: int | None = None) -> int:
+        """Processes at once: as asked, else one on a GPU and two on a CPU."""
+        return asked or (1 if self.study.compute.device == "cuda" else min(CPU_WORKERS, os.cpu_count() or 1))
 
     def expected_seconds(self, node: Node) -> float:
         """What the node took last time on this machine, or a first guess."""
@@ -205,8 +211,9 @@ def open_instance(project: Project) -> dg.DagsterInstance:
     home = project.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
-    if not config.exists():
-        config.write_text(files("evsim_assets").joinpath("instance.yaml").read_text())
+    wanted = files("evsim_assets").joinpath("instance.yaml").read_bytes()
+    if not config.exists() or config.read_bytes() != wanted:
+        write_atomically(UPath(config), wanted)
     os.environ["DAGSTER_HOME"] = str(home)
     return dg.DagsterInstance.from_config(str(home))
 
@@ -218,8 +225,9 @@ def is_stored(lake: Lake, spec: dg.AssetSpec, partition: str | None) -> bool:
     if partition is not None and isinstance(definition, dg.MultiPartitionsDefinition):
         key = definition.get_partition_key_from_str(partition)
     place = partition_folders(key, spec.metadata) if key is not None else None
-    folder = lake.folder(spec.key.path, place)
-    return (folder / "data.parquet").exists() or (folder / POINTER).exists()
+    return (lake.folder(spec.key.path, place) / "data.parquet").exists() or VersionedStore(
+        lake, spec.key.path, place
+    ).is_whole()
 
 
 @contextmanager

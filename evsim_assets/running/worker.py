@@ -11,10 +11,14 @@ import traceback
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from socket import gethostname
+from threading import Thread
 
 from evsim_assets.running.graph import Node
 from evsim_resources.progress import NODE
 
+HOST_TAG, NODE_TAG = "evsim/host", "evsim/node"
+"""Tags of a run of `evsim run`, by which it is found again when its process was killed."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -47,7 +51,7 @@ def _materialize(root: Path, study: str, node: Node) -> tuple[str | None, str | 
         partition_key=node.partition,
         asset_selection=[*node.keys],
         raise_on_error=False,
-        tags={"evsim/study": study},
+        tags={"evsim/study": study, NODE_TAG: node.label, HOST_TAG: gethostname()},
     )
     if not result.success:
         return _failure(result)
@@ -88,9 +92,17 @@ def _loaded(root: Path, study: str):  # type: ignore[no-untyped-def]
 
 def prepare_process(threads: int) -> None:
     """Called once in a new process, before anything heavy is imported."""
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended: a killed `evsim run` leaves nobody at work."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,80 @@
+"""What `evsim run` leaves behind when processes are killed: nothing that lives, nothing half-done."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from evsim_assets.running.scheduler import close_dead_runs
+from evsim_assets.running.session import open_instance
+from evsim_assets.specs.project import Project
+from tests.chain.command_line import evsim_in
+
+pytestmark = pytest.mark.slow
+
+
+def started(project: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "evsim_assets.cli", "run", "small", *arguments],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def working(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The worker processes of a run that have begun to work."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def unfinished(project: Path) -> list[dg.DagsterRun]:
+    with open_instance(Project(project)) as instance:
+        return list(instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])))
+
+
+def checkpoint(project: Path) -> Path:
+    return project / ".evsim" / "lake" / "small" / "adapter_checkpoint" / "adapter=s~qlora"
+
+
+def test_a_killed_worker_fails_its_own_node_and_no_other(project_folder: Path) -> None:
+    run = started(project_folder)
+    wait_for(lambda: bool(list(checkpoint(project_folder).glob(".writing-*"))))  # the adapter is in training
+    busy = max(working(run), key=lambda process: process.memory_info().rss)
+    busy.send_signal(signal.SIGKILL)
+    printed, _ = run.communicate(timeout=300)
+    flat = " ".join(printed.split())
+    assert run.returncode == 1
+    assert flat.count("failed: small/") == 1
+    assert "its process was killed" in flat
+    assert not unfinished(project_folder)
+    assert "Made" in evsim_in(project_folder, "run", "small")  # and the next run mends it
+    assert (checkpoint(project_folder) / "current").exists()
+
+
+def test_a_killed_run_leaves_no_worker_and_the_next_one_goes_on(project_folder: Path) -> None:
+    run = started(project_folder)
+    wait_for(lambda: bool(list(checkpoint(project_folder).glob(".writing-*"))))
+    workers = working(run)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in workers), 20)
+    assert unfinished(project_folder)  # nobody was left to say that it ended
+    with open_instance(Project(project_folder)) as instance:
+        close_dead_runs(instance)
+    assert not unfinished(project_folder)

@@ -3,7 +3,9 @@
 Belongs here: automation conditions, the sensor that observes inputs, schedules. Not here: assets.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -21,61 +23,112 @@ REFRESH = "0 3 1 * *"
 
 
 def cheap() -> dg.AutomationCondition:
-    """For what costs seconds: run when missing, or when what it was made from or with has changed.
-
-    - `since(newly_requested | initial_evaluation)`: each change asks once. Resetting on an update
-      as well would lose a change that lands while a run is going.
-    - `~any_deps_missing`, `~any_deps_in_progress`: never on half of what it needs, nor on what is
-      about to be replaced.
-    - `all_deps_blocking_checks_passed`: never on what failed its check in another run.
-    """
-    return _when_changed(on_missing=True)
-
-
-def refreshed() -> dg.AutomationCondition:
-    """For adapters and what is read from them: when changed, but never a grid that was never run.
-
-    The first training of an adapter is a person's decision, or the schedule's.
-    """
-    return _when_changed(on_missing=False)
+    """For what costs seconds: `following`, and tried once more when a run of it failed."""
+    return _wanted(_changed_since_asked() | _never_made() | _failed_once())
 
 
 def following() -> dg.AutomationCondition:
-    """For what is read from adapters: like `refreshed`, and made for the first time once all it needs is there.
+    """For what is read from adapters: when changed, or not made yet though all it needs is there.
 
-    A grid that was never trained is not started; the first training of an adapter is followed.
+    So a grid that was never trained is not started, and the first training of an adapter, by a
+    person or by the schedule, is followed. Never tried again by itself: GPU time costs money.
     """
-    return _when_changed(on_missing=True)
+    return _wanted(_changed_since_asked() | _never_made())
+
+
+def refreshed() -> dg.AutomationCondition:
+    """For adapters: when changed, but never what was never run.
+
+    The first training of an adapter is a person's decision, or the schedule's.
+    """
+    return _wanted(_changed_since_asked() & ~dg.AutomationCondition.missing())
 
 
 def cheap_on_cpu(study: StudySpec) -> dg.AutomationCondition:
-    """For what needs base models: `cheap` where they are small enough for a CPU, else `refreshed`."""
+    """For what needs no GPU but the base models' files: `cheap` where the study runs on a CPU with
+    tiny models; `refreshed` where the models may not be on the machine that the daemon runs on."""
     return cheap() if study.compute.device == "cpu" else refreshed()
 
 
-def _when_changed(*, on_missing: bool) -> dg.AutomationCondition:
+def _wanted(wanted: Any) -> dg.AutomationCondition:
+    """Each clause prevents a loss:
+
+    - `~in_progress`: never twice at once.
+    - no dep missing or in progress: never on half of what it needs, nor on what is about to be
+      replaced. Dagster's own `any_deps_missing` would ask for both in one run; the dep's change would
+      then come right after the request, and be asked for a second time.
+    - no dep that failed: never on what could not be made anew, and so is older than it should be.
+    - no dep that has changed inputs itself: it will be asked for in this tick or soon, and what is
+      made from it can wait, rather than be made twice, the first time of old and new together.
+    - `all_deps_blocking_checks_passed`: never on what failed its check in another run.
+    """
     condition = dg.AutomationCondition
-    changed = condition.any_deps_match(condition.data_version_changed()) | condition.code_version_changed()
-    asked = condition.newly_requested() | condition.initial_evaluation()
-    out_of_date = changed.since(asked) & ~condition.missing()
-    never_made = condition.missing().newly_true().since(condition.newly_requested())
-    wanted: Any = (out_of_date | never_made) if on_missing else out_of_date
     return (
         wanted
         & ~condition.in_progress()
-        & ~condition.any_deps_missing()
+        & ~condition.any_deps_match(condition.missing())
         & ~condition.any_deps_in_progress()
+        & ~condition.any_deps_match(condition.execution_failed())
+        & ~condition.any_deps_match(_changed_since_asked())
         & condition.all_deps_blocking_checks_passed()
     )
 
 
+def _changed() -> Any:
+    condition = dg.AutomationCondition
+    return condition.any_deps_match(condition.data_version_changed()) | condition.code_version_changed()
+
+
+def _changed_since_asked() -> Any:
+    """A change asks once. Reset by the request alone: an update as well would lose a change that
+    lands while a run is going; and not by a request that a further change came right after."""
+    condition = dg.AutomationCondition
+    asked = condition.newly_requested() & ~_changed()
+    return _changed().since(asked | condition.initial_evaluation())
+
+
+def _never_made() -> Any:
+    condition = dg.AutomationCondition
+    return condition.missing().newly_true().since(condition.newly_requested())
+
+
+def _failed_once() -> Any:
+    """The first failure since a success or a change; the failure of the second try is not one.
+
+    Dagster calls a partition failed also while it is tried again, so a failure is new when it is
+    there and nothing is asked for or going on.
+    """
+    condition = dg.AutomationCondition
+    failed = condition.execution_failed() & ~condition.in_progress() & ~condition.newly_requested()
+    settled = condition.newly_updated()
+    first = failed.newly_true().since(_changed() | settled).newly_true()
+    return first.since(condition.newly_requested() | settled)
+
+
+@dataclass(frozen=True)
+class WavesSeen:
+    """What a look into a landing folder found.
+
+    Attributes:
+        events: new and changed waves that can be taken.
+        warnings: sentences about what cannot be taken, or is no longer there.
+        stamps: how each file looks now, by wave; one that looks otherwise next time is being written.
+    """
+
+    events: Sequence[dg.AssetMaterialization]
+    warnings: Sequence[str]
+    stamps: Mapping[str, str]
+
+
 def wave_sensor(
-    survey: SurveySpec, changed: Callable[[SurveySpec, dg.DagsterInstance], Events]
+    survey: SurveySpec, look: Callable[[SurveySpec, dg.DagsterInstance, Mapping[str, str]], WavesSeen]
 ) -> dg.SensorDefinition:
     """Registers new wave files and reports changed ones; the conditions do the rest.
 
-    What has been seen is read from the instance, not from a cursor of its own, so it agrees with
-    `evsim run`, survives restarts and does not skip files that arrive late or out of order.
+    What has been seen is read from the instance, so it agrees with `evsim run`, survives restarts
+    and does not skip files that arrive late or out of order. The cursor holds only how the files
+    looked last time: a file is taken once it looks the same at two looks, whatever any clock says,
+    so one that is being copied is not taken in half.
     """
 
     @dg.sensor(
@@ -84,18 +137,23 @@ def wave_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Watches {survey.folder.name}/waves for new and changed files.",
     )
-    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         try:
-            events = list(changed(survey, context.instance))
+            seen = look(survey, context.instance, json.loads(context.cursor or "{}"))
         except BadInput as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-        if not events:
-            return dg.SkipReason("no new or changed wave")
-        partitions = dg.DynamicPartitionsDefinition(name=f"{survey.name}_wave")
-        known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
-        new = [str(event.partition) for event in events if event.partition not in known]
-        requests: list[Any] = [partitions.build_add_request(new)] if new else []
-        return dg.SensorResult(asset_events=events, dynamic_partitions_requests=requests)
+        for warning in seen.warnings:
+            context.log.warning(warning)
+        name = f"{survey.name}_wave"
+        known = set(context.instance.get_dynamic_partitions(name))
+        new = [str(event.partition) for event in seen.events if event.partition not in known]
+        adding: list[Any] = [dg.DynamicPartitionsDefinition(name=name).build_add_request(new)] if new else []
+        return dg.SensorResult(
+            asset_events=seen.events,
+            dynamic_partitions_requests=adding,
+            cursor=json.dumps(seen.stamps),
+            skip_reason=None if seen.events else "\n".join(["no new or changed wave", *seen.warnings]),
+        )
 
     return sensor
 

@@ -10,6 +10,8 @@ import os
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evsim_assets.running.scheduler import Progress
+    from evsim_assets.specs.study import StudySpec
 
 app = typer.Typer(
     help="Language models as stand-ins for surveyed populations, and how far to trust them.",
@@ -34,7 +37,7 @@ app = typer.Typer(
 )
 survey_app = typer.Typer(help="Codebooks and raw waves.", no_args_is_help=True)
 app.add_typer(survey_app, name="survey")
-console = Console(width=None if sys.stdout.isatty() else 110)
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110)
 
 
 @app.command()
@@ -55,6 +58,7 @@ def run(
     name = study or _first_study(project)
     with only_one_run(project):
         session = open_session(project, name)
+        _warn(session.warnings)
         chosen = None
         if only or partition or again:
             chosen = session.nodes_named(
@@ -63,7 +67,7 @@ def run(
         display = Display(console, name, session.expected_seconds, session.processes(workers))
         with display.showing() as look:
             progress = session.run(look, only=chosen, again=again, workers=workers)
-    _say_what_was_done(progress)
+    _say_what_was_done(progress, chosen is not None)
     if progress.failed or progress.skipped:
         raise typer.Exit(1)
     if not only and partition is None:
@@ -78,27 +82,23 @@ def status(
     from evsim_assets.running.session import open_session
 
     project = find_project()
-    table = Table("asset", "partitions", "fresh", "out of date", "missing", "for example", box=None)
-    table.columns[0].no_wrap = True
     for name in [study] if study else project.study_names:
+        console.print(f"[bold]{name}[/]", highlight=False)
         try:
             session = open_session(project, name)
         except BadInput as problem:
-            table.add_row(name, "", "", "", "", escape(str(problem).splitlines()[0]))
+            console.print(f"  {escape(str(problem))}", soft_wrap=True, highlight=False)
             continue
+        _warn(session.warnings)
         by_asset: dict[str, Counter[str]] = {}
         examples: dict[str, str] = {}
         for node in session.graph.nodes:
-            asset = "/".join(node.keys[0].path)
-            reason = session.staleness.reason(node) or session.staleness.blocked(node)
+            reason = session.staleness.reason(node)
             state = "fresh" if reason is None else "missing" if reason == "missing" else "stale"
-            by_asset.setdefault(asset, Counter())[state] += 1
+            by_asset.setdefault(node.name, Counter())[state] += 1
             if reason:
-                examples.setdefault(asset, f"{node.partition or 'it'}: {reason}")
-        for asset, counts in by_asset.items():
-            shown = [str(counts[state] or "") for state in ("fresh", "stale", "missing")]
-            table.add_row(asset, str(counts.total()), *shown, escape(examples.get(asset, "")))
-    console.print(table)
+                examples.setdefault(node.name, f"{node.partition}: {reason}" if node.partition else reason)
+        console.print(_status_table(by_asset, examples))
 
 
 @app.command()
@@ -110,8 +110,9 @@ def ui(port: Annotated[int, typer.Option(help="The webserver's port.")] = 3000) 
     open_instance(project).dispose()
     os.chdir(project.root)
     workspace = project.root / "workspace.yaml"
+    where = ["-w", str(workspace)] if workspace.exists() else ["-m", "evsim_assets.code_location"]
     console.print(f"http://localhost:{port}  (instance: {_short(project.dagster_home)})", highlight=False)
-    arguments = ["dev", "-w", str(workspace), "-p", str(port), "--log-level", "warning"]
+    arguments = ["dev", *where, "-p", str(port), "--log-level", "warning"]
     os.execv(sys.executable, [sys.executable, "-m", "dagster", *arguments])
 
 
@@ -121,10 +122,12 @@ def sql(
 ) -> None:
     """Query the stored tables, read-only: <study>.metrics, <survey>.responses and so on."""
     from evsim_resources.lake import Lake
-    from evsim_resources.warehouse import Warehouse
+    from evsim_resources.warehouse import Warehouse, current
 
     project = find_project()
-    result = Warehouse(lake=Lake(root=project.lake)).query(query)
+    warehouse = Warehouse(lake=Lake(root=project.lake))
+    offered = current(warehouse.tables(), project.survey_names, _readable_studies(project))
+    result = warehouse.query(query, keep=offered)
     if console.is_terminal:
         console.print(_as_rich(result))
     else:
@@ -138,7 +141,7 @@ def survey_check(
 ) -> None:
     """Validate a codebook and its waves, and show what would be used and what not. Changes nothing."""
     from evsim_assets.specs.survey import read_survey
-    from evsim_assets.surveys.landing import WaveFile, landed_waves
+    from evsim_assets.surveys.landing import WaveFile, landed_waves, misnamed_files
 
     if path.is_file() and path.name != "survey.yaml":
         spec = find_project().survey(survey or path.resolve().parent.parent.name)
@@ -154,6 +157,7 @@ def survey_check(
     )
     if not waves:
         console.print("  no wave yet: evsim survey add", spec.name, "FILE")
+    _warn(misnamed_files(spec))
     unusable = [_check_wave(spec, wave) for wave in waves]
     if any(unusable):
         raise typer.Exit(1)
@@ -203,10 +207,40 @@ def main() -> None:
         sys.exit(130)
 
 
+def _warn(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        console.print(f"[yellow]warning:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
 def _first_study(project: Project) -> str:
     if not project.study_names:
         raise BadInput("there is no study", file=project.root / "data" / "studies", remedy="add a YAML file")
     return project.study_names[0]
+
+
+def _readable_studies(project: Project) -> list[StudySpec]:
+    """The studies that can be read; of the others it is said that their tables are left out."""
+    studies = []
+    for name in project.study_names:
+        try:
+            studies.append(project.study(name))
+        except BadInput as problem:
+            said = f"the tables of {name} are left out: {problem}"
+            Console(stderr=True).print(escape(said), soft_wrap=True, highlight=False)
+    return studies
+
+
+def _status_table(by_asset: Mapping[str, Counter[str]], examples: Mapping[str, str]) -> Table:
+    """One row an asset; only the last column is folded where the terminal is narrow."""
+    table = Table("", "fresh", "out of date", "missing", "for example", box=None, pad_edge=False)
+    for column in table.columns[:-1]:
+        column.no_wrap, column.justify = True, "right"
+    table.columns[0].justify, table.columns[0].min_width = "left", 22
+    table.columns[-1].overflow = "fold"
+    for asset, counts in by_asset.items():
+        shown = [str(counts[state] or "") for state in ("fresh", "stale", "missing")]
+        table.add_row(f"  {asset}", *shown, escape(examples.get(asset, "")))
+    return table
 
 
 def _check_wave(spec: Any, wave: Any) -> int:
@@ -246,14 +280,19 @@ def _bars(answers: pd.Series[Any]) -> str:
     return "".join(" ▁▂▃▄▅▆▇█"[round(8 * count / max(counts.max(), 1))] for count in counts)
 
 
-def _say_what_was_done(progress: Progress) -> None:
+def _say_what_was_done(progress: Progress, of_some: bool) -> None:
+    """What was made, failed and was not run; `of_some`: not all of the study was asked for."""
     made: Counter[str] = Counter(o.node.name for o in progress.done if not o.error)
     if not progress.done and not progress.skipped:
-        console.print(f"Everything is up to date ({progress.fresh} partitions); nothing to run.")
+        which = "What was asked for is" if of_some else "Everything is"
+        count = "" if of_some else f" ({progress.fresh} partitions)"
+        console.print(f"{which} up to date{count}; nothing to run.", highlight=False)
         return
-    listed = ", ".join(f"{name} {count}" for name, count in made.items())
+    counted = f" ({', '.join(f'{name} {count}' for name, count in made.items())})" if made else ""
     console.print(
-        f"Made {sum(made.values())} partitions ({listed}); {progress.fresh} were up to date.", highlight=False
+        f"Made {sum(made.values())} partitions{counted}; {progress.fresh} were up to date.",
+        soft_wrap=True,
+        highlight=False,
     )
     for outcome in progress.failed:
         console.print(
@@ -262,9 +301,11 @@ def _say_what_was_done(progress: Progress) -> None:
             highlight=False,
         )
         if outcome.detail:
-            console.print(escape(outcome.detail), style="dim", highlight=False)
+            console.print(escape(outcome.detail), style="dim", soft_wrap=True, highlight=False)
     for node, reason in list(progress.skipped.items())[:10]:
-        console.print(f"[yellow]not run:[/] {escape(node.label)}: {escape(reason)}", highlight=False)
+        console.print(
+            f"[yellow]not run:[/] {escape(node.label)}: {escape(reason)}", soft_wrap=True, highlight=False
+        )
     if len(progress.skipped) > 10:
         console.print(f"[yellow]not run:[/] and {len(progress.skipped) - 10} more")
 

@@ -16,7 +16,7 @@ from evsim_assets.prompts.assets import prompt_assets
 from evsim_assets.reports.assets import report_assets
 from evsim_assets.simulation.assets import simulation_assets
 from evsim_assets.specs.project import Project, find_project
-from evsim_assets.surveys.assets import changed_waves, survey_assets
+from evsim_assets.surveys.assets import look_for_waves, survey_assets
 from evsim_resources.compute import Compute
 from evsim_resources.lake import Lake, TableIOManager
 from evsim_resources.models import ModelHub
@@ -47,16 +47,17 @@ def build_definitions(
     chosen = [project.study(name) for name in (project.study_names if studies is None else studies)]
     names = project.survey_names if studies is None else sorted({study.survey for study in chosen})
     surveys = {name: project.survey(name) for name in names}
+    resources = project_resources(project) | dict(resource_overrides or {})
     assets: list[Any] = []
     sensors, schedules = [], []
     for survey in surveys.values():
         assets += survey_assets(survey)
-        sensors.append(wave_sensor(survey, changed_waves))
+        sensors.append(wave_sensor(survey, look_for_waves))
     for study in chosen:
         survey = surveys[study.survey]
-        assets += prompt_assets(survey, study)
+        assets += prompt_assets(survey, study, resources["hub"])
         assets += adapter_assets(survey, study)
-        assets += simulation_assets(study)
+        assets += simulation_assets(survey, study)
         assets += metric_assets(survey, study)
         assets += baseline_assets(survey, study)
         assets += report_assets(survey, study)
@@ -77,7 +78,7 @@ def build_definitions(
         # One process a run: cheap tables do not pay for a process each, and a GPU step's memory
         # returns with its run, which holds one adapter.
         executor=dg.in_process_executor,
-        resources=project_resources(project) | dict(resource_overrides or {}),
+        resources=resources,
     )
 
 

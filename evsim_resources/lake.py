@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import os
+import shlex
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,13 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from evsim_assets.specs.errors import BadInput
+from evsim_resources.compute import failure
 
 DIMENSION = "evsim/partition_dimension"
 """Definition metadata: the name of a single-dimension asset's partitions, such as `adapter`."""
+
+OF_A_SURVEY = frozenset({"raw_wave", "clean_wave", "quarantine", "responses", "splits"})
+"""Assets that are a survey's; all others are a study's. Both may have the same name."""
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """Errors of a file system that takes no more: full, over quota, read-only, broken."""
@@ -82,9 +87,11 @@ class Lake(dg.ConfigurableResource):
 
 
 def run_again(key: Sequence[str], partition: Mapping[str, str] | None = None) -> str:
-    """The command that makes an asset's partition anew."""
-    where = f" --partition {next(iter(partition.values()))}" if partition and len(partition) == 1 else ""
-    return f"evsim run STUDY --only {key[-1]}{where} --again"
+    """The command that makes an asset's partition anew; a survey's assets are made by any study of it."""
+    study = "STUDY" if key[-1] in OF_A_SURVEY else key[0]
+    values = "|".join(value for _, value in sorted((partition or {}).items()))
+    where = f" --partition {shlex.quote(values) if '|' in values else values}" if values else ""
+    return f"evsim run {study} --only {key[-1]}{where} --again"
 
 
 def write_atomically(target: UPath, content: bytes) -> None:
@@ -186,9 +193,11 @@ class TableIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         """Store the output under its asset key and partition."""
-        path = self.lake.write_table(
-            obj, context.asset_key.path, partition_of(context, context.definition_metadata)
-        )
+        where = partition_of(context, context.definition_metadata)
+        try:
+            path = self.lake.write_table(obj, context.asset_key.path, where)
+        except BadInput as error:
+            raise failure(error) from error
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path))})
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
@@ -196,8 +205,11 @@ class TableIOManager(dg.ConfigurableIOManager):
         key = context.asset_key.path
         upstream = context.upstream_output
         metadata = upstream.definition_metadata if upstream is not None else None
-        if not context.has_asset_partitions:
-            return self.lake.read_table(key)
-        partitions = sorted(context.asset_partition_keys)
-        tables = [self.lake.read_table(key, partition_folders(p, metadata)) for p in partitions]
+        places: list[dict[str, str] | None] = [None]
+        if context.has_asset_partitions:
+            places = [partition_folders(p, metadata) for p in sorted(context.asset_partition_keys)]
+        try:
+            tables = [self.lake.read_table(key, place) for place in places]
+        except BadInput as error:
+            raise failure(error) from error
         return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)

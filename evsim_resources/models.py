@@ -5,7 +5,7 @@ loading weights (`evsim_assets/adapters`). Nothing is downloaded behind anybody'
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -15,6 +15,8 @@ from evsim_assets.specs.study import ModelSpec
 
 WHOLE_FILE_BYTES = 64 * 2**20
 """Files up to this size are hashed whole; larger ones by size and both ends."""
+TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model", "chat_template*", "*.jinja")
+"""Names of the files that decide how a model's tokenizer and chat template write a text."""
 
 
 class ModelHub(dg.ConfigurableResource):
@@ -53,13 +55,20 @@ class ModelHub(dg.ConfigurableResource):
                 remedy="\n    ".join(["get them:", *(_how_to_get(s) for s in missing.values())]),
             )
 
-    def digest(self, name: str, spec: ModelSpec) -> str:
+    def digest(self, spec: ModelSpec) -> str:
         """A hash of the model's files, so that other weights are another model; 'absent' if not here."""
+        return self._digest(spec, lambda path: path.suffix != ".md")
+
+    def tokenizer_digest(self, spec: ModelSpec) -> str:
+        """A hash of the tokenizer's files and chat template alone; 'absent' if the model is not here."""
+        return self._digest(spec, lambda path: any(path.match(name) for name in TOKENIZER_FILES))
+
+    def _digest(self, spec: ModelSpec, counts: Callable[[Path], bool]) -> str:
         folder = self._find(spec)
         if folder is None:
             return "absent"
         digest = hashlib.sha256()
-        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md"):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and counts(p)):
             size = path.stat().st_size
             digest.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
             with path.open("rb") as file:

@@ -16,31 +16,33 @@ import pandas as pd
 from pydantic import BaseModel
 
 from evsim_assets.specs.errors import BadInput
+from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.compute import failure
 from evsim_resources.lake import content_hash
-from evsim_resources.records import BLOCKED
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 OWNERS = ["team:evsim"]
 PREVIEW_ROWS = 5
+SIMULATED = "SIMULATED answers, no real people."
 
 
-def table_output(table: pd.DataFrame, **metadata: Any) -> dg.Output[pd.DataFrame]:
+def about(text: str, survey: SurveySpec) -> str:
+    """An asset's description: `text`, and that the survey's answers are simulated where they are."""
+    return f"{text} {SIMULATED}" if survey.simulated else text
+
+
+def table_output(
+    table: pd.DataFrame, *, output_name: str = "result", **metadata: Any
+) -> dg.Output[pd.DataFrame]:
     """A table as an output whose data version is its content."""
     return dg.Output(
-        table, data_version=dg.DataVersion(content_hash(table)), metadata=describe(table) | metadata
+        table,
+        output_name,
+        data_version=dg.DataVersion(content_hash(table)),
+        metadata=describe(table) | metadata,
     )
-
-
-def held_back(*blocking: dg.AssetCheckResult) -> dict[str, str]:
-    """Metadata that keeps everything downstream from running while a blocking check fails."""
-    failed = [check for check in blocking if not check.passed]
-    if not failed:
-        return {}
-    shown = {name: value.value for name, value in (failed[0].metadata or {}).items()}
-    return {BLOCKED: f"blocking check {failed[0].check_name} failed: {shown}"}
 
 
 def describe(table: pd.DataFrame) -> dict[str, Any]:

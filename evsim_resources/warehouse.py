@@ -4,7 +4,7 @@ Belongs here: which tables there are, and running one query. Not here: what is i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import dagster as dg
 from upath import UPath
 
 from evsim_assets.specs.errors import BadInput
-from evsim_resources.lake import Lake, is_local, run_again
+from evsim_assets.specs.study import StudySpec, temperature_key
+from evsim_resources.lake import OF_A_SURVEY, Lake, is_local, run_again
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,19 +66,13 @@ class Warehouse(dg.ConfigurableResource):
                     remedy="write one SELECT; the lake is read-only here",
                 )
             offered = dict(keep) if keep is not None else self.tables()
-            for name in sorted(self._named(connection, sql, offered)):
+            for name in sorted(_named(sql, offered)):
                 self._open(connection, name, offered[name])
             connection.execute("SET enable_external_access = false; SET lock_configuration = true")
             try:
                 return connection.execute(sql).fetchdf()
             except duckdb.Error as error:
                 raise _wrong(error, offered) from None
-
-    @staticmethod
-    def _named(connection: Any, sql: str, offered: Mapping[str, Any]) -> set[str]:
-        """The offered tables that the query mentions; a name that is not offered fails later."""
-        plain = re.sub(r"\s*\.\s*", ".", sql.lower().replace('"', ""))
-        return set(re.findall(r"[a-z0-9_]+\.[a-z0-9_]+", plain)) & set(offered)
 
     @staticmethod
     def _open(connection: Any, name: str, files: list[UPath]) -> None:
@@ -108,6 +103,43 @@ class Warehouse(dg.ConfigurableResource):
         connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{owner}"')
         connection.register(f"__{owner}__{table}", dataset)
         connection.execute(f'CREATE VIEW "{owner}"."{table}" AS FROM "__{owner}__{table}"')
+
+
+def current(
+    stored: Mapping[str, list[UPath]], surveys: Collection[str], studies: Collection[StudySpec]
+) -> dict[str, list[UPath]]:
+    """Of the stored tables, those that these surveys and studies have as they are now.
+
+    What a removed study, adapter, temperature or algorithm left in the lake is not offered: nothing
+    keeps it up to date. Of waves, all that are stored are offered.
+    """
+    by_name = {study.name: study for study in studies}
+    kept: dict[str, list[UPath]] = {}
+    for name, files in stored.items():
+        owner, table = name.split(".")
+        if table in OF_A_SURVEY:
+            kept |= {name: files} if owner in surveys else {}
+        elif owner in by_name:
+            now = [file for file in files if _has(by_name[owner], file)]
+            kept |= {name: now} if now else {}
+    return kept
+
+
+def _has(study: StudySpec, file: UPath) -> bool:
+    """Whether the study still has the partition in whose folders the file lies."""
+    keys = {
+        "adapter": {spec.key for spec in study.adapter_specs},
+        "temperature": {temperature_key(t) for t in study.temperature_values},
+        "algorithm": set(study.baselines.algorithms),
+    }
+    folders = [folder.name.split("=", 1) for folder in takewhile(lambda f: "=" in f.name, file.parents)]
+    return all(value in keys.get(dimension, {value}) for dimension, value in folders)
+
+
+def _named(sql: str, offered: Mapping[str, Any]) -> set[str]:
+    """The offered tables that the query mentions; a name that is not offered fails later."""
+    plain = re.sub(r"\s*\.\s*", ".", sql.lower().replace('"', ""))
+    return set(re.findall(r"[a-z0-9_]+\.[a-z0-9_]+", plain)) & set(offered)
 
 
 def _dataset(files: list[UPath], **options: Any) -> Any:

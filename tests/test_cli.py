@@ -1,10 +1,14 @@
 """What a person reads when something is wrong before any work."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from evsim_resources.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,8 +25,11 @@ def evsim(folder: Path, *arguments: str) -> tuple[int, str]:
     return result.returncode, " ".join((result.stdout + result.stderr).split())
 
 
-def test_the_llama_study_without_weights_and_gpu_says_what_is_missing_and_does_nothing() -> None:
-    code, said = evsim(ROOT, "run", "ev_shift_llama2")
+def test_the_llama_study_without_weights_and_gpu_says_what_is_missing_and_does_nothing(
+    project_folder: Path,
+) -> None:
+    shutil.copy(ROOT / "data" / "studies" / "ev_shift_llama2.yaml", project_folder / "data" / "studies")
+    code, said = evsim(project_folder, "run", "ev_shift_llama2")
     assert code == 2
     for part in (
         "meta-llama/Llama-2-7b-chat-hf",
@@ -32,7 +39,7 @@ def test_the_llama_study_without_weights_and_gpu_says_what_is_missing_and_does_n
         "compute.device",
     ):
         assert part in said
-    assert not (ROOT / ".evsim" / "lake" / "ev_shift_llama2").exists()
+    assert not (project_folder / ".evsim" / "lake").exists()
 
 
 @pytest.mark.parametrize(
@@ -91,3 +98,38 @@ def test_an_answer_off_the_scale_is_shown_with_row_value_and_remedy(project_fold
     assert code == 1
     for part in ("2022-02.csv", "row 3", "initial", "off the scale 0–100", "'130'", "Remedy:"):
         assert part in said
+
+
+def test_what_a_study_has_no_more_is_not_in_sql(project_folder: Path) -> None:
+    lake = Lake(root=str(project_folder / ".evsim" / "lake"))
+    for adapter in ("s~qlora", "s~lora"):
+        lake.write_table(pd.DataFrame({"adapter": [adapter]}), ["small", "metrics"], {"adapter": adapter})
+    assert evsim(project_folder, "sql", "SELECT adapter FROM small.metrics") == (0, "adapter s~qlora")
+    study = project_folder / "data" / "studies" / "small.yaml"
+    text = study.read_text()
+    study.write_text(text.replace("method: qlora", "method: none"))
+    code, said = evsim(project_folder, "sql", "SELECT adapter FROM small.metrics")
+    assert code == 2 and "the tables of small are left out" in said and "method" in said
+    study.unlink()
+    code, said = evsim(project_folder, "sql", "SELECT adapter FROM small.metrics")
+    assert code == 2 and "does not exist" in said
+
+
+@pytest.mark.parametrize("columns", [80, 110])
+def test_status_names_every_asset_in_full_on_a_narrow_terminal(
+    project_folder: Path, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = subprocess.run(
+        [sys.executable, "-m", "evsim_assets.cli", "status"],
+        cwd=project_folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    lines = result.stdout.splitlines()
+    assert lines[0] == "small" and max(map(len, lines)) <= columns and "…" not in result.stdout
+    rows = {line.split()[0]: line.split()[1:] for line in lines[2:] if line[2:3].strip()}
+    assert rows["generations"] == ["4", "s~pretrained|0.0:", "missing"]
+    assert {"answer_distributions", "adapter_checkpoint", "raw_wave", "report"} <= set(rows)

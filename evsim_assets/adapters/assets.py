@@ -19,7 +19,7 @@ from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.compute import Compute
 from evsim_resources.lake import DIMENSION, Lake
 from evsim_resources.models import ModelHub
-from evsim_resources.outputs import OWNERS, picture, refusing, spec_hash
+from evsim_resources.outputs import OWNERS, about, picture, refusing, spec_hash
 from evsim_resources.progress import reporter
 from evsim_resources.records import Records, observed
 from evsim_resources.versions import VersionedStore
@@ -45,8 +45,11 @@ def adapter_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         [study.name, "adapter_spec"],
         kinds={"yaml"},
         **common,
-        description="An adapter's line of the study file with its base model's files, observed by hash:"
-        " editing one adapter makes one partition stale.",
+        description=about(
+            "An adapter's line of the study file with its base model's files, observed by hash:"
+            " editing one adapter makes one partition stale.",
+            survey,
+        ),
     )
     beats = dg.AssetCheckSpec(
         "beats_its_pretrained_model",
@@ -59,14 +62,17 @@ def adapter_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         deps=[spec_of],
         kinds={"pytorch", "huggingface"},
         ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])},
-        code_version=VERSION,
+        code_version=f"{VERSION}.simulated" if survey.simulated else VERSION,  # the plot says so
         metadata={DIMENSION: "adapter"},
         automation_condition=refreshed(),
         check_specs=[beats],
         pool="gpu" if study.compute.device == "cuda" else None,
         **common,
-        description="LoRA/QLoRA adapter as a PEFT folder, the checkpoint of the lowest validation loss."
-        " A pretrained model is an adapter without weights.",
+        description=about(
+            "LoRA/QLoRA adapter as a PEFT folder, the checkpoint of the lowest validation loss."
+            " A pretrained model is an adapter without weights.",
+            survey,
+        ),
     )
     def adapter_checkpoint(
         context: dg.AssetExecutionContext,
@@ -94,9 +100,7 @@ def adapter_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             **{name: value for name, value in spec.factors.items() if value is not None},
         }
         if results:
-            metadata |= results[0].facts | {
-                "learning_curve": _curve(results[0], study, spec, survey.simulated)
-            }
+            metadata |= results[0].facts | {"learning_curve": _curve(results[0], spec, survey)}
         yield dg.MaterializeResult(data_version=dg.DataVersion(stored.id), metadata=metadata)
         yield _verdict(results[0] if results else None)
 
@@ -110,7 +114,7 @@ def changed_adapters(
     not seen in this form."""
     key = dg.AssetKey([study.name, "adapter_spec"])
     records = Records(instance)
-    digests = {name: hub.digest(name, spec) for name, spec in study.models.items()}
+    digests = {name: hub.digest(spec) for name, spec in study.models.items()}
     for adapter in study.adapter_specs:
         version = spec_hash(adapter, digests[adapter.model], study.seed, study.compute)
         seen = records.latest(key, adapter.key)
@@ -160,7 +164,7 @@ def _manifest(study: StudySpec, spec: AdapterSpec, hub: ModelHub) -> dict[str, A
         "spec_hash": spec_hash(spec),
         "seed": study.seed,
         "code_version": VERSION,
-        "base_model": hub.digest(spec.model, study.models[spec.model]),
+        "base_model": hub.digest(study.models[spec.model]),
         "compute": study.compute.model_dump(mode="json"),
         "packages": {name: installed_version(name) for name in packages},
     }
@@ -170,13 +174,13 @@ def _reproducible(result: TrainingResult) -> dict[str, Any]:
     return {name: value for name, value in result.facts.items() if name != "seconds"}
 
 
-def _curve(
-    result: TrainingResult, study: StudySpec, spec: AdapterSpec, simulated: bool
-) -> dg.MarkdownMetadataValue:
+def _curve(result: TrainingResult, spec: AdapterSpec, survey: SurveySpec) -> dg.MarkdownMetadataValue:
+    """Losses alone: a plot kept with the checkpoint names nothing that can change without a training."""
     from evsim_assets.adapters.curve import learning_curve_figure
 
     curve = result.learning_curve.assign(adapter=spec.key)
-    return picture(learning_curve_figure(curve, title=study.title, simulated=simulated), "learning curve")
+    figure = learning_curve_figure(curve, title="Losses while training", simulated=survey.simulated)
+    return picture(figure, "learning curve")
 
 
 def _verdict(result: TrainingResult | None) -> dg.AssetCheckResult:

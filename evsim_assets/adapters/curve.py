@@ -35,11 +35,11 @@ def learning_curve_figure(history: pd.DataFrame, *, title: str, simulated: bool)
                 linestyle="none",
                 label="lowest validation loss",
             )
-        axis.axvline(1, color="black", linestyle="--", linewidth=0.8)
+        axis.axvline(1, color="black", linestyle="--", linewidth=0.8, label="end of epoch 1")
         axis.set_xlabel("epoch", fontsize=8)
         axis.set_title(as_text(adapter), fontsize=8)
         axis.tick_params(labelsize=7)
     figure.supylabel("loss (nats)", fontsize=9)
     handles, labels = next(iter(axes.values())).get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return png(figure)

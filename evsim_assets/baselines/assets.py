@@ -16,7 +16,7 @@ from evsim_assets.prompts.render import is_wide, sampled_participants
 from evsim_assets.specs.study import StudySpec
 from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.lake import DIMENSION
-from evsim_resources.outputs import OWNERS, markdown, refusing, spec_hash, table_output
+from evsim_resources.outputs import OWNERS, about, markdown, refusing, spec_hash, table_output
 from evsim_resources.progress import reporter
 
 VERSION = "1"
@@ -33,7 +33,6 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         answer_scales(survey, study),
         survey.model_dump(include={"demographics", "questions"}),
     )
-    said = " SIMULATED humans." if survey.simulated else ""
     fits_key = [study.name, "baseline_fits"]
 
     @dg.asset(
@@ -48,7 +47,9 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             "responses": dg.AssetIn(key=[survey.name, "responses"]),
             "splits": dg.AssetIn(key=[survey.name, "splits"]),
         },
-        description=f"SVR, CatBoost or random for every question and setting (Tables 9 and 10).{said}",
+        description=about(
+            "SVR, CatBoost or random for every question and setting (Tables 9 and 10).", survey
+        ),
     )
     def baseline_fits(
         context: dg.AssetExecutionContext, responses: pd.DataFrame, splits: pd.DataFrame
@@ -82,7 +83,9 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         **common,
         ins={"fits": dg.AssetIn(key=fits_key)},
         automation_condition=cheap(),
-        description=f"A (KL, RMSE) point a setting, and each algorithm's Pareto front (Figure 11).{said}",
+        description=about(
+            "A (KL, RMSE) point a setting, and each algorithm's Pareto front (Figure 11).", survey
+        ),
     )
     def baseline_curves(fits: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         return table_output(curves_of(fits))
@@ -94,7 +97,9 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         **common,
         ins={"fits": dg.AssetIn(key=fits_key)},
         automation_condition=cheap(),
-        description=f"The setting of each algorithm that is best on validation, with its test figures.{said}",
+        description=about(
+            "The setting of each algorithm that is best on validation, with its test figures.", survey
+        ),
     )
     def chosen_baselines(fits: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         table = chosen_on_validation(fits)

@@ -19,7 +19,7 @@ from evsim_assets.metrics.scoreboard import scoreboard as side_by_side
 from evsim_assets.specs.study import StudySpec
 from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.lake import DIMENSION
-from evsim_resources.outputs import OWNERS, markdown, picture, refusing, spec_hash, table_output
+from evsim_resources.outputs import OWNERS, about, markdown, picture, refusing, spec_hash, table_output
 
 VERSION = "1"
 PLOTTED_QUESTIONS = 4
@@ -31,7 +31,6 @@ LEAST_SUCCESS_RATE = 0.95
 def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     """`[<study>, noise_floor]`, `null_models`, `metrics`, `answer_histograms` and `scoreboard`."""
     adapters = adapters_partitions(study)
-    said = " SIMULATED humans." if survey.simulated else ""
     common: dict[str, Any] = {
         "group_name": study.name,
         "owners": OWNERS,
@@ -47,7 +46,9 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         ins={"prompts": of("prompts")},
         **common,
         code_version=f"{VERSION}.{spec_hash(study.seed)}",
-        description=f"Every measure between two samples of humans: what is left of it is noise.{said}",
+        description=about(
+            "Every measure between two samples of humans: what is left of it is noise.", survey
+        ),
     )
     def noise_floor(prompts: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         table = refusing(floors_of, prompts, study.seed)
@@ -58,7 +59,9 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         ins={"prompts": of("prompts")},
         code_version=VERSION,
         **common,
-        description=f"Models that know nothing, or only the population, against the test answers.{said}",
+        description=about(
+            "Models that know nothing, or only the population, against the test answers.", survey
+        ),
     )
     def null_models(prompts: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         table = score_nulls(prompts)
@@ -72,7 +75,6 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     of_an_adapter: dict[str, Any] = {
         "partitions_def": adapters,
         "metadata": {DIMENSION: "adapter"},
-        "code_version": VERSION,
         "ins": {
             "prompts": of("prompts"),
             "distributions": of("answer_distributions"),
@@ -83,10 +85,14 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     @dg.asset(
         key=[study.name, "metrics"],
         check_specs=[succeeds],
+        code_version=VERSION,
         **of_an_adapter,
         **common,
-        description="Agreement of an adapter's population with the human test answers, per temperature,"
-        f" question and point answer.{said}",
+        description=about(
+            "Agreement of an adapter's population with the human test answers, per temperature, question"
+            " and point answer.",
+            survey,
+        ),
     )
     def metrics(
         context: dg.AssetExecutionContext,
@@ -112,9 +118,10 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
 
     @dg.asset(
         key=[study.name, "answer_histograms"],
+        code_version=f"{VERSION}.{spec_hash(study.title, survey.simulated)}",  # what its plots say
         **of_an_adapter,
         **common,
-        description=f"Counts of human and simulated answers behind the metrics.{said}",
+        description=about("Counts of human and simulated answers behind the metrics.", survey),
     )
     def answer_histograms(
         context: dg.AssetExecutionContext,
@@ -124,7 +131,7 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     ) -> dg.Output[pd.DataFrame]:
         spec = study.adapter(context.partition_key)
         table = refusing(population_histograms, prompts, distributions, generations, spec.factors)
-        plots = {
+        plots: dict[str, Any] = {
             f"{question} at T={temperature:g}": picture(
                 histogram_figure(table, question, temperature, title=study.title, simulated=survey.simulated),
                 f"answers to {question}",
@@ -144,7 +151,9 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             "nulls": of("null_models"),
             "chosen": of("chosen_baselines"),
         },
-        description=f"One row an adapter, temperature and question, beside floor, nulls and baselines.{said}",
+        description=about(
+            "One row an adapter, temperature and question, beside floor, nulls and baselines.", survey
+        ),
     )
     def scoreboard(
         metrics: pd.DataFrame, floors: pd.DataFrame, nulls: pd.DataFrame, chosen: pd.DataFrame

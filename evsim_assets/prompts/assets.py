@@ -8,28 +8,27 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from evsim_assets.automation import cheap, refreshed
+from evsim_assets.automation import cheap, cheap_on_cpu
 from evsim_assets.prompts.lengths import token_lengths
 from evsim_assets.prompts.render import build_prompts
 from evsim_assets.specs.study import StudySpec
 from evsim_assets.specs.survey import SurveySpec
-from evsim_resources.compute import Compute
 from evsim_resources.models import ModelHub
-from evsim_resources.outputs import OWNERS, markdown, refusing, spec_hash, table_output
+from evsim_resources.outputs import OWNERS, about, markdown, refusing, spec_hash, table_output
 
 VERSION = "1"
 
 
-def prompt_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
-    """`[<study>, prompts]` and `[<study>, prompt_lengths]`."""
+def prompt_assets(survey: SurveySpec, study: StudySpec, hub: ModelHub) -> list[Any]:
+    """`[<study>, prompts]` and `[<study>, prompt_lengths]`.
+
+    `hub` is asked for the tokenizers' digests, so that another tokenizer makes the lengths out of date.
+    """
     meaning = spec_hash(
         survey.prompts, survey.model_dump(include={"demographics", "questions"}), study.sample
     )
-    common: dict[str, Any] = {
-        "group_name": study.name,
-        "owners": OWNERS,
-    }
-    said = " SIMULATED answers." if survey.simulated else ""
+    tokenizers = {name: hub.tokenizer_digest(spec) for name, spec in study.models.items()}
+    common: dict[str, Any] = {"group_name": study.name, "owners": OWNERS}
 
     @dg.asset(
         key=[study.name, "prompts"],
@@ -41,7 +40,7 @@ def prompt_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             "responses": dg.AssetIn(key=[survey.name, "responses"]),
             "splits": dg.AssetIn(key=[survey.name, "splits"]),
         },
-        description=f"System and survey prompt (B.1) of every answer that the study uses.{said}",
+        description=about("System and survey prompt (B.1) of every answer that the study uses.", survey),
     )
     def prompts(responses: pd.DataFrame, splits: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         table = refusing(build_prompts, responses, splits, survey, study.sample)
@@ -53,12 +52,14 @@ def prompt_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         key=[study.name, "prompt_lengths"],
         kinds={"parquet"},
         **common,
-        code_version=f"{VERSION}.{spec_hash(study.models)}",
-        automation_condition=refreshed(),
+        code_version=f"{VERSION}.{spec_hash(study.models, tokenizers)}",
+        automation_condition=cheap_on_cpu(study),
         ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])},
-        description="Tokens a prompt for each model, and what the token tree shares (Table 5).",
+        description=about(
+            "Tokens a prompt for each model, and what the token tree shares (Table 5).", survey
+        ),
     )
-    def prompt_lengths(prompts: pd.DataFrame, hub: ModelHub, compute: Compute) -> dg.Output[pd.DataFrame]:
+    def prompt_lengths(prompts: pd.DataFrame, hub: ModelHub) -> dg.Output[pd.DataFrame]:
         refusing(hub.require, study.models)
         counted = [
             refusing(token_lengths, prompts, _tokenizer(hub, study, name), name) for name in study.models

@@ -41,8 +41,16 @@ def sampled_participants(splits: pd.DataFrame, sample: Sample | None) -> pd.Data
     more people moves only those at the margin.
 
     Raises:
-        BadInput: a split has fewer participants than the sample asks for.
+        BadInput: a split is empty, or has fewer participants than the sample asks for.
     """
+    counts = {split: int((splits["split"] == split).sum()) for split in SPLITS}
+    if not all(counts.values()):
+        raise BadInput(
+            f"a study needs participants for training, validation and test, and the survey has"
+            f" {', '.join(f'{count} {split}' for split, count in counts.items())}",
+            field="splits",
+            remedy="add waves with more people, or raise the empty split's fraction in survey.yaml",
+        )
     if sample is None:
         return splits
     chosen = []
@@ -69,6 +77,9 @@ def build_prompts(
     `user` asks on the question's own scale; `user_digit` and `answer_digit` are the same on 0–9
     (B.3: ratings rescaled by round-half-up(9·a/100), generalised to the scale's ends) and null
     where the scale has ten answers or fewer.
+
+    Raises:
+        BadInput: as `sampled_participants`, before anything else.
     """
     people = sampled_participants(splits, sample)
     rows = responses.merge(people[["participant", "split"]], on="participant", how="inner")

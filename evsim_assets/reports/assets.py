@@ -15,10 +15,10 @@ from evsim_assets.reports.contents import Results, write_report
 from evsim_assets.specs.study import StudySpec
 from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.lake import Lake
-from evsim_resources.outputs import OWNERS, picture, spec_hash
+from evsim_resources.outputs import OWNERS, about, picture, refusing, spec_hash
 from evsim_resources.versions import VersionedStore
 
-VERSION = "1"
+VERSION = "2"
 
 
 def report_store(lake: Lake, study: str) -> VersionedStore:
@@ -28,7 +28,7 @@ def report_store(lake: Lake, study: str) -> VersionedStore:
 
 def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     """`[<study>, report]`."""
-    said = " SIMULATED humans." if survey.simulated else ""
+    words = (study.title, study.note, survey.title, survey.source, survey.simulated)
     inputs = (
         "scoreboard",
         "answer_histograms",
@@ -43,11 +43,11 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         group_name=study.name,
         owners=OWNERS,
         kinds={"html", "matplotlib"},
-        code_version=f"{VERSION}.{spec_hash(study.title, study.note, study.published)}",
+        code_version=f"{VERSION}.{spec_hash(*words, study.published)}",
         automation_condition=cheap(),
         deps=[[study.name, "adapter_checkpoint"]],
         ins={name: dg.AssetIn(key=[study.name, name]) for name in inputs},
-        description=f"RMSE–KL plot, histograms, learning curves and tables on one page.{said}",
+        description=about("RMSE–KL plot, histograms, learning curves and tables on one page.", survey),
     )
     def report(
         scoreboard: pd.DataFrame,
@@ -65,7 +65,7 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             chosen_baselines,
             noise_floor,
             null_models,
-            _learning_curves(lake, study),
+            refusing(_learning_curves, lake, study),
         )
         pictures: dict[str, bytes] = {}
 
@@ -73,7 +73,7 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             pictures.update(write_report(folder, survey, study, results))
             return {"study": study.name}
 
-        stored = report_store(lake, study.name).write(fill)
+        stored = refusing(report_store(lake, study.name).write, fill)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(stored.id),
             metadata={

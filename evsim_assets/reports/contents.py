@@ -17,6 +17,7 @@ from evsim_assets.metrics.histograms import histogram_figure
 from evsim_assets.reports.page import Picture, Table, render_page
 from evsim_assets.reports.rmse_kl import rmse_kl_figure
 from evsim_assets.reports.tables import (
+    RMSE_LEGEND,
     baseline_rows,
     floor_rows,
     null_rows,
@@ -78,7 +79,8 @@ def _pictures(survey: SurveySpec, study: StudySpec, results: Results) -> Iterato
             Picture(
                 "Population and individual agreement",
                 "KL of the answer distribution against RMSE of a drawn answer; both are better when smaller."
-                " In the band, a model is no further from these humans than other humans are.",
+                " SVR and CatBoost predict one answer a person instead of drawing it, which lowers RMSE by"
+                " itself. In the band, a model is no further from these humans than other humans are.",
                 png,
             ),
         )
@@ -88,7 +90,7 @@ def _pictures(survey: SurveySpec, study: StudySpec, results: Results) -> Iterato
             results.histograms,
             question,
             hottest,
-            title=f"{study.title}: {question}",
+            title=study.title,
             simulated=survey.simulated,
         )
         yield (
@@ -107,7 +109,8 @@ def _pictures(survey: SurveySpec, study: StudySpec, results: Results) -> Iterato
             "learning_curves.png",
             Picture(
                 "Learning curves",
-                "Loss by epoch; the checkpoint kept is the one of the lowest validation loss.",
+                "Loss by epoch, as trained (with a penalty it is on another scale); the checkpoint kept is"
+                " the one of the lowest validation loss.",
                 png,
             ),
         )
@@ -122,8 +125,9 @@ def _tables(results: Results, beside: pd.DataFrame | None) -> list[Table]:
     tables = [
         Table(
             "Scoreboard",
-            "One row an adapter, temperature and question. Floors are what two samples of"
-            " humans differ by; the gap closed is measured from the uniform null.",
+            "One row an adapter, temperature and question. Floors are what two samples of humans differ by;"
+            " the gap closed is 0 % at the uniform null, 100 % at the floor, negative beyond the null."
+            f" {RMSE_LEGEND}",
             scoreboard_rows(results.scoreboard),
         ),
         Table(
@@ -138,7 +142,8 @@ def _tables(results: Results, beside: pd.DataFrame | None) -> list[Table]:
         ),
         Table(
             "Baselines",
-            "The setting of each algorithm that is best on validation.",
+            "The setting of each algorithm that is best on validation, by KL and by RMSE, with its test"
+            " figures. SVR and CatBoost predict one answer a person; random draws one.",
             baseline_rows(results.chosen),
         ),
     ]

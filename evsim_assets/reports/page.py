@@ -17,7 +17,8 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;paddin
 .simulated{background:#fff3cd;border:1px solid #d9b100;padding:.7rem 1rem;font-weight:600}
 table{border-collapse:collapse;font-size:13px;margin:.6rem 0}
 th,td{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}th{position:sticky;top:0;background:#f4f4f4}
+th.text,td.text{text-align:left}td.text:last-child{white-space:normal}
+th{position:sticky;top:0;background:#f4f4f4;white-space:normal;vertical-align:bottom}
 .wide{overflow:auto;max-height:40rem}img{max-width:100%}
 figure{margin:1.2rem 0}figcaption{color:#555;font-size:13px}
 """
@@ -59,7 +60,7 @@ def render_page(
         simulated: whether its answers are a stand-in; then the page says so before any number.
         note: the study's own words. remarks: what is missing and why, one sentence each.
     """
-    parts = [f"<h1>{escape(title)}</h1>", f"<p>Survey: {escape(survey)} ({escape(source)})</p>"]
+    parts = [f"<h1>{escape(title)}</h1>", f"<p>Survey: {escape(survey)}<br>Source: {escape(source)}</p>"]
     if simulated:
         parts.append(
             '<p class="simulated">SIMULATED: the human answers of this survey are a generated stand-in.'
@@ -90,9 +91,20 @@ def _picture(picture: Picture) -> str:
 
 def _table(table: Table) -> str:
     header, *rows = table.rows
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    kinds = ["" if _is_numeric(column) else ' class="text"' for column in zip(*rows, strict=True)]
+    kinds = kinds or [""] * len(header)
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        written = (f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+        return f"<tr>{''.join(written)}</tr>"
+
+    head, body = line("th", header), "".join(line("td", row) for row in rows)
     return (
         f"<h2>{escape(table.heading)}</h2><p>{escape(table.caption)}</p>"
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="wide"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def _is_numeric(column: Sequence[str]) -> bool:
+    """Whether the cells are numbers, and so stand at the right."""
+    return all(cell[:1] in set("-−—0123456789") for cell in column)

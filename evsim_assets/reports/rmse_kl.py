@@ -189,7 +189,7 @@ def _explain(figure: Any, axes: dict[str, Axes], shown: pd.DataFrame) -> None:
             entries.setdefault(label, handle)
     across = 3 if len(axes) == 1 else min(5, 2 * len(axes))
     temperatures = np.unique(shown["temperature"])
-    said = "colour: model; hollow and dotted: pretrained"
+    said = "colour: model; hollow and dotted: pretrained; svr and catboost: a prediction, not a draw"
     if len(temperatures) > 1:
         said += f"; markers grow with temperature, {temperatures[0]:g} to {temperatures[-1]:g}"
     lost = shown[shown["kl"].isna() | shown["rmse"].isna()]

@@ -7,14 +7,33 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
-WIDTH = 108
-"""Columns that the table needs; a narrower terminal wraps its lines rather than cutting its numbers."""
-HEAD = ("adapter", "question", "T", "KL", "floor", "W1", "floor", "RMSE", "success", "base KL", "base RMSE")
+HEAD = (
+    "adapter",
+    "question",
+    "T",
+    "KL",
+    "floor",
+    "W1",
+    "floor",
+    "RMSE",
+    "RMSE\nof mean",
+    "success",
+    "best base-\nline KL",
+    "best base-\nline RMSE",
+)
+LEGEND = """\
+KL and W1 compare populations, smaller is better; floor: what two samples of humans differ by.
+RMSE compares people: one drawn answer each; RMSE of mean: the mean of each person's distribution.
+Best baseline: the one best by that measure on validation, so KL and RMSE may have different ones.
+svr and catboost predict one answer a person: hold their RMSE against RMSE of mean.
+"""
 
 
 def summary_table(board: pd.DataFrame, title: str) -> Table:
@@ -35,9 +54,10 @@ def summary_table(board: pd.DataFrame, title: str) -> Table:
             _number(best["w1"], 2),
             _number(best["floor_w1"], 2),
             _number(best["rmse"], 1),
+            _number(best["rmse_mean"], 1),
             _number(best["success_rate"], 3),
-            _number(best["best_baseline_kl"], 3),
-            _number(best["best_baseline_rmse"], 1),
+            _baseline(best, "kl", 3),
+            _baseline(best, "rmse", 1),
         )
     return table
 
@@ -56,22 +76,26 @@ def print_summary(
 ) -> None:
     """Print the table, where plot and page are, and the next commands to try."""
     said = "SIMULATED answers" if simulated else "real answers"
-    wide = Console(file=console.file, width=max(console.width, WIDTH))
+    table = summary_table(board, f"{study}: each adapter at its temperature of lowest KL ({said})")
+    # A narrower terminal wraps the table's lines, rather than cutting its numbers.
+    needed = Measurement.get(console, console.options.update_width(1000), table).maximum
+    wide = Console(file=console.file, width=max(console.width, needed))
     wide.print()
-    wide.print(summary_table(board, f"{study}: each adapter at its temperature of lowest KL ({said})"))
-    console.print(
-        "[dim]KL and W1 compare populations (smaller is better; the floor is human against human). RMSE\n"
-        "compares people, one drawn answer each. base: the best baseline chosen on validation.[/]\n"
-    )
+    wide.print(table)
+    console.print(LEGEND, style="dim", soft_wrap=True, highlight=False)
     console.print(f"plot   {report / 'rmse_kl.png'}", highlight=False, soft_wrap=True)
     console.print(f"page   {report / 'index.html'}", highlight=False, soft_wrap=True)
-    console.print(
-        "next   make ui" + " " * 53 + "[dim]assets, partitions, plots, checks, automation[/]", highlight=False
-    )
+    console.print("next   make ui  [dim](assets, partitions, plots, checks, automation)[/]", highlight=False)
     query = f'evsim sql "SELECT adapter, temperature, question, kl, floor_kl FROM {study}.scoreboard"'
     console.print(f"       {query}", highlight=False, soft_wrap=True)
     console.print(f"       evsim status {study}", highlight=False)
     console.print(f"       evsim survey check data/surveys/{survey}", highlight=False)
+
+
+def _baseline(row: dict[Any, Any], measure: str, digits: int) -> str:
+    """A best baseline's figure with its name: `28.1 svr`."""
+    figure, name = _number(row[f"best_baseline_{measure}"], digits), row[f"best_baseline_{measure}_by"]
+    return f"{figure} {name}" if isinstance(name, str) else figure
 
 
 def _number(value: object, digits: int) -> str:

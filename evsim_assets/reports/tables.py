@@ -6,7 +6,9 @@ colours.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
@@ -44,6 +46,13 @@ SCOREBOARD_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "best_baseline_kl": ("best baseline KL", three_digits),
     "best_baseline_rmse": ("best baseline RMSE", two_digits),
 }
+RMSE_LEGEND = (
+    "RMSE is that of one drawn answer a person, RMSE of mean that of the mean of each person's distribution."
+    " A best baseline is the algorithm and setting best by that measure on validation, with its test figure;"
+    " KL and RMSE may have different ones. SVR and CatBoost predict one answer a person: hold their RMSE"
+    " against RMSE of mean."
+)
+"""What people must know to compare the RMSE of a model with that of a baseline."""
 
 
 def scoreboard_rows(board: pd.DataFrame) -> list[list[str]]:
@@ -54,9 +63,15 @@ def scoreboard_rows(board: pd.DataFrame) -> list[list[str]]:
         cells = [str(record["adapter"]), temperature_key(record["temperature"]), str(record["question"])]
         for column, (_, write) in SCOREBOARD_COLUMNS.items():
             value = record[column]
-            cells.append(NOTHING if pd.isna(value) else write(float(value)))
+            cells.append(NOTHING if pd.isna(value) else write(float(value)) + _by(record, column))
         rows.append(cells)
     return rows
+
+
+def _by(record: dict[Any, Any], column: str) -> str:
+    """The baseline that a figure is of, where it is one: ` (svr)`."""
+    algorithm = record.get(f"{column}_by")
+    return f" ({algorithm})" if isinstance(algorithm, str) else ""
 
 
 def scoreboard_notes(board: pd.DataFrame) -> list[str]:
@@ -114,11 +129,16 @@ def baseline_rows(chosen: pd.DataFrame) -> list[list[str]]:
                 str(r["algorithm"]),
                 str(r["question"]),
                 str(r["answers"]),
-                f"validation {r['chosen_by']}",
+                f"validation {str(r['chosen_by']).upper()}",
                 three_digits(r["kl"]),
                 two_digits(r["rmse"]),
                 two_digits(r["w1"]),
-                str(r["setting"]),
+                _setting(r["setting"]),
             ]
         )
     return rows
+
+
+def _setting(text: str) -> str:
+    """A setting as stored (JSON) in words: `C 0.5, kernel rbf`."""
+    return ", ".join(f"{name} {value}" for name, value in json.loads(text).items()) or NOTHING

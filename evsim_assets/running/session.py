@@ -28,8 +28,8 @@ from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.project import Project
 from evsim_assets.specs.study import StudySpec
 from evsim_assets.specs.survey import SurveySpec
-from evsim_assets.surveys.assets import changed_waves
-from evsim_assets.surveys.landing import intervention_texts, landed_waves
+from evsim_assets.surveys.assets import changed_waves, removed_waves
+from evsim_assets.surveys.landing import intervention_texts, landed_waves, misnamed_files
 from evsim_resources.compute import Compute
 from evsim_resources.lake import Lake, partition_folders, write_atomically
 from evsim_resources.models import ModelHub
@@ -61,6 +61,11 @@ class Session:
     instance: dg.DagsterInstance
     graph: Graph
     staleness: Staleness
+
+    @property
+    def warnings(self) -> list[str]:
+        """Raw files that cannot be taken, and waves whose file is gone, in sentences."""
+        return [*misnamed_files(self.survey), *removed_waves(self.survey, self.instance)]
 
     def nodes_named(self, assets: Sequence[str], partition: str | None) -> tuple[Node, ...]:
         """The nodes of the assets of those short names, and of that partition where one is given.

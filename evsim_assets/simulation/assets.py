@@ -12,14 +12,15 @@ import pandas as pd
 
 from evsim_assets.adapters.assets import adapters_partitions, checkpoint_store
 from evsim_assets.adapters.base_model import load_tokenizer, load_with_adapter
-from evsim_assets.automation import refreshed
+from evsim_assets.automation import following
 from evsim_assets.simulation.distributions import answer_distributions as read_answers
 from evsim_assets.simulation.generations import generations as draw_answers
 from evsim_assets.specs.study import AdapterSpec, ComputeSpec, StudySpec, temperature_key
+from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.compute import Compute
 from evsim_resources.lake import DIMENSION, Lake
 from evsim_resources.models import ModelHub
-from evsim_resources.outputs import OWNERS, held_back, markdown, refusing, spec_hash, table_output
+from evsim_resources.outputs import OWNERS, about, markdown, refusing, spec_hash, table_output
 from evsim_resources.progress import reporter
 
 VERSION = "1"
@@ -32,7 +33,7 @@ def temperatures_partitions(study: StudySpec) -> dg.StaticPartitionsDefinition:
     return dg.StaticPartitionsDefinition([temperature_key(t) for t in study.temperature_values])
 
 
-def simulation_assets(study: StudySpec) -> list[Any]:
+def simulation_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     """`[<study>, answer_distributions]` and `[<study>, generations]`."""
     adapters = adapters_partitions(study)
     grid = dg.MultiPartitionsDefinition({"adapter": adapters, "temperature": temperatures_partitions(study)})
@@ -40,7 +41,7 @@ def simulation_assets(study: StudySpec) -> list[Any]:
     common: dict[str, Any] = {
         "group_name": study.name,
         "owners": OWNERS,
-        "automation_condition": refreshed(),
+        "automation_condition": following(),
         **gpu,
     }
     checkpoint_key = dg.AssetKey([study.name, "adapter_checkpoint"])
@@ -54,7 +55,9 @@ def simulation_assets(study: StudySpec) -> list[Any]:
         code_version=f"{VERSION}.{spec_hash(study.temperature_values, study.decoding)}",
         metadata={DIMENSION: "adapter"},
         **common,
-        description="Exact probability of every answer for each test prompt, at every temperature.",
+        description=about(
+            "Exact probability of every answer for each test prompt, at every temperature.", survey
+        ),
         check_specs=[
             dg.AssetCheckSpec(
                 "masses_sum_to_one",
@@ -98,7 +101,14 @@ def simulation_assets(study: StudySpec) -> list[Any]:
         whole = dg.AssetCheckResult(
             check_name="masses_sum_to_one", passed=worst < 1e-5, metadata={"largest_deviation": worst}
         )
-        yield table_output(table, lost_masses=markdown(lost), **held_back(whole))
+        if not whole.passed:  # nothing bad is stored: what was there before stays as it was
+            yield whole
+            raise dg.Failure(
+                f"the masses of an answer distribution miss 1 by {worst:.2g}; nothing was stored\n"
+                f"  Remedy: look for numbers that are not finite in the model of {spec.key}",
+                allow_retries=False,
+            )
+        yield table_output(table, lost_masses=markdown(lost))
         yield whole
         yield dg.AssetCheckResult(
             check_name="little_left_unread",
@@ -118,8 +128,11 @@ def simulation_assets(study: StudySpec) -> list[Any]:
         code_version=f"{VERSION}.{spec_hash(study.seed, study.decoding)}",
         kinds={"pytorch", "parquet"},
         **common,
-        description="One simulated answer a test prompt: drawn from the exact distribution, and really"
-        " decoded where the text does not begin with a number.",
+        description=about(
+            "One simulated answer a test prompt: drawn from the exact distribution, and really decoded"
+            " where the text does not begin with a number.",
+            survey,
+        ),
     )
     def generations(
         context: dg.AssetExecutionContext,

@@ -18,7 +18,6 @@ from evsim_assets.simulation import reading
 from evsim_assets.simulation.number_walk import FREE, NO_NUMBER_NEXT, Outcomes, Walk
 from evsim_assets.simulation.numbers import NumberTokens
 from evsim_assets.simulation.sampling import draw_tokens
-from evsim_assets.specs.study import Decoding
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -97,45 +96,6 @@ def continue_texts(
         path = np.concatenate([nodes.path, token[goes_on][:, None]], 1)
         nodes, logits = reading.feed(model, rows, reading.Nodes(nodes.row, path, nodes.allowed))
     return [_text(tokenizer, tokens, walk.numbers) for tokens in texts]
-
-
-def generate_texts(
-    model: Any,
-    tokenizer: Any,
-    prompt: Sequence[int],
-    numbers: NumberTokens,
-    *,
-    temperature: float,
-    decoding: Decoding,
-    count: int,
-    seed: int,
-) -> list[str]:
-    """`count` texts from transformers' own `generate`: slow, and independent of everything above.
-
-    The reference that tests and benchmarks compare with. Limits of the model's own generation
-    config are switched off, as the paper's sampling has none.
-    """
-    torch.manual_seed(seed)
-    ends = np.flatnonzero(numbers.silent).tolist()
-    tokens = torch.tensor([list(prompt)], device=model.device).repeat(count, 1)
-    sampling: dict[str, Any] = {"do_sample": False}
-    if temperature > 0:
-        sampling = {
-            "do_sample": True,
-            "temperature": temperature,
-            "top_k": decoding.top_k or 0,
-            "top_p": decoding.top_p or 1.0,
-        }
-    with torch.inference_mode():
-        written = model.generate(
-            tokens,
-            attention_mask=torch.ones_like(tokens),
-            max_new_tokens=decoding.max_new_tokens,
-            eos_token_id=ends,
-            pad_token_id=ends[0],
-            **sampling,
-        )
-    return [_text(tokenizer, row, numbers) for row in written[:, len(prompt) :].tolist()]
 
 
 def _forbidden(branches: Sequence[Branch], t: int, numbers: NumberTokens) -> torch.Tensor:

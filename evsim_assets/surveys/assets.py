@@ -4,25 +4,31 @@ Belongs here: reading inputs, calling the stage, attaching metadata. Not here: a
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from evsim_assets.automation import cheap
+from evsim_assets.automation import WavesSeen, cheap
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.surveys.cleaning import clean_wave
-from evsim_assets.surveys.landing import WaveFile, intervention_texts, landed_waves, read_raw, texts_hash
+from evsim_assets.surveys.landing import (
+    WaveFile,
+    intervention_texts,
+    landed_waves,
+    misnamed_files,
+    read_raw,
+    texts_hash,
+)
 from evsim_assets.surveys.splits import merge_waves, split_participants
-from evsim_resources.lake import DIMENSION, Lake, content_hash
+from evsim_resources.compute import failure
+from evsim_resources.lake import DIMENSION, Lake
 from evsim_resources.outputs import (
     OWNERS,
     counts_metadata,
-    describe,
-    held_back,
     markdown,
     refusing,
     spec_hash,
@@ -38,7 +44,11 @@ QUARANTINE_LIMIT = 0.05
 
 def waves_partitions(survey: SurveySpec) -> dg.DynamicPartitionsDefinition:
     """The waves of a survey; the sensor and `evsim run` register new ones."""
-    return dg.DynamicPartitionsDefinition(name=f"{survey.name}_wave")
+    return dg.DynamicPartitionsDefinition(name=_partitions_name(survey))
+
+
+def _partitions_name(survey: SurveySpec) -> str:
+    return f"{survey.name}_wave"
 
 
 def survey_assets(survey: SurveySpec) -> list[Any]:
@@ -112,7 +122,7 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
                 kinds={"parquet"},
                 owners=OWNERS,
                 automation_condition=cheap(),
-                description="Cells and rows that could not be used, with value, reason and remedy.",
+                description=f"Cells and rows that could not be used, with value, reason and remedy. {said}",
             ),
         },
         check_specs=[
@@ -131,19 +141,20 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
         ],
     )
     def clean(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[Any]:
+        # A wave that fails its checks is put in quarantine whole: `clean_wave` is not yielded, so
+        # the table of its last good version stays, and whatever is made from it waits.
         wave = context.partition_key
         file = _raw_store(lake, survey, wave).resolve().folder
         path = next(p for p in sorted(file.iterdir()) if p.suffix == f".{survey.waves.format}")
         texts = refusing(intervention_texts, survey)
         raw = refusing(read_raw, path.read_bytes(), survey.waves, path.name)
         cleaned = refusing(clean_wave, raw, survey, wave, texts, path.name)
+        yield table_output(cleaned.quarantine, output_name="quarantine")
         checks = _checks(key("clean_wave"), cleaned.counts)
-        for name, table, more in (
-            ("clean_wave", cleaned.answers, counts_metadata(cleaned.counts) | held_back(*checks)),
-            ("quarantine", cleaned.quarantine, {}),
-        ):
-            version = dg.DataVersion(content_hash(table))
-            yield dg.Output(table, name, data_version=version, metadata=describe(table) | more)
+        if not all(check.passed for check in checks):
+            yield from checks
+            raise failure(_unusable(survey, wave, cleaned.counts))
+        yield table_output(cleaned.answers, output_name="clean_wave", **counts_metadata(cleaned.counts))
         yield from checks
 
     @dg.asset(
@@ -169,7 +180,7 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
         code_version=f"{VERSION}.{spec_hash(survey.splits)}",
         automation_condition=cheap(),
         **common,
-        description="Train, validation or test for every participant, by a keyed hash.",
+        description=f"Train, validation or test for every participant, by a keyed hash. {said}",
     )
     def splits(responses: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         table = split_participants(responses, survey)
@@ -179,13 +190,45 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
 
 
 def changed_waves(survey: SurveySpec, instance: dg.DagsterInstance) -> Iterator[dg.AssetMaterialization]:
-    """An event of `wave_file` for every landed wave whose content Dagster has not seen. Raises BadInput."""
+    """An event of `wave_file` for every landed wave whose content Dagster has not seen.
+
+    Takes the files as they are: for `evsim run`, where a person says that they are there.
+    """
+    return _changed(landed_waves(survey), survey, instance)
+
+
+def look_for_waves(survey: SurveySpec, instance: dg.DagsterInstance, before: Mapping[str, str]) -> WavesSeen:
+    """For the sensor: as `changed_waves`, but only files that look as they did `before`."""
+    stamps = {wave: wave.stamp for wave in landed_waves(survey)}
+    still = [wave for wave, stamp in stamps.items() if before.get(wave.wave) == stamp]
+    warnings = [*misnamed_files(survey), *removed_waves(survey, instance)]
+    seen = {wave.wave: stamp for wave, stamp in stamps.items()}
+    return WavesSeen(list(_changed(still, survey, instance)), warnings, seen)
+
+
+def removed_waves(survey: SurveySpec, instance: dg.DagsterInstance) -> list[str]:
+    """A sentence for each wave that is in the data and no longer in the landing folder.
+
+    It stays in the data: a folder may be gone for a moment (a network mount), people must not be.
+    """
+    landed = {wave.wave for wave in landed_waves(survey)}
+    known = instance.get_dynamic_partitions(_partitions_name(survey))
+    return [
+        f"{survey.folder / 'waves'}: the file of wave {wave} is gone; its answers stay in the data"
+        "\n  Remedy: put it back, or take the wave out for good (docs/codebook.md)"
+        for wave in sorted(set(known) - landed)
+    ]
+
+
+def _changed(
+    waves: Iterable[WaveFile], survey: SurveySpec, instance: dg.DagsterInstance
+) -> Iterator[dg.AssetMaterialization]:
     key = dg.AssetKey([survey.name, "wave_file"])
-    records = Records(instance)
-    for wave in landed_waves(survey):
+    records, known = Records(instance), set(instance.get_dynamic_partitions(_partitions_name(survey)))
+    for wave in waves:
         sha256 = wave.sha256
         seen = records.latest(key, wave.wave)
-        if seen is None or seen.data_version != sha256:
+        if seen is None or seen.data_version != sha256 or wave.wave not in known:
             about = {"path": str(wave.path), "bytes": wave.path.stat().st_size}
             yield observed(key, wave.wave, sha256, about)
 
@@ -207,6 +250,25 @@ def _checks(clean_wave: dg.AssetKey, counts: Mapping[str, int]) -> list[dg.Asset
             metadata={"share": share, "limit": QUARANTINE_LIMIT},
         ),
     ]
+
+
+def _unusable(survey: SurveySpec, wave: str, counts: Mapping[str, int]) -> BadInput:
+    accounted = counts["used"] + counts["missing"] + counts["quarantined"]
+    if accounted != counts["cells"]:
+        return BadInput(
+            f"of {counts['cells']} answer cells {accounted} are accounted for; the clean answers are as"
+            " they were",
+            file=wave,
+            remedy="this is an error of evsim: report it with the codebook and the file's header",
+        )
+    share = counts["quarantined"] / counts["cells"]
+    return BadInput(
+        f"{counts['quarantined']} of the {counts['cells']} answer cells ({share:.1%}) cannot be used, more"
+        f" than {QUARANTINE_LIMIT:.0%}; the wave's clean answers are as they were",
+        file=survey.folder / "waves" / f"{wave}.{survey.waves.format}",
+        remedy=f"see each cell and its remedy in {survey.name}.quarantine, or with"
+        f" `evsim survey check {survey.folder}`; correct the codebook or the file, and run again",
+    )
 
 
 def _landed(survey: SurveySpec, wave: str) -> WaveFile:

@@ -37,26 +37,49 @@ class WaveFile:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    @property
+    def stamp(self) -> str:
+        """Size and time of change: a file being written looks otherwise a moment later."""
+        about = self.path.stat()
+        return f"{about.st_size} {about.st_mtime_ns}"
+
 
 def landed_waves(survey: SurveySpec) -> list[WaveFile]:
-    """The waves in the landing folder, by name. Files being written (`.…`, `….tmp`) are not there yet.
+    """The waves in the landing folder, by name.
 
-    Raises:
-        BadInput: a file whose name cannot be a partition.
+    Files being written (`.…`, `….tmp`) are not there yet; `misnamed_files` are left out, so that one
+    of them holds no other wave up.
     """
-    found = []
-    for path in sorted((survey.folder / "waves").glob(f"*.{survey.waves.format}")):
-        if path.name.startswith("."):
-            continue
-        if not WAVE_NAME.fullmatch(path.stem):
-            raise BadInput(
-                "a wave's file name may hold only lower-case letters, digits, '.', '_' and '-'",
-                file=path,
-                value=path.name,
-                remedy="rename the file, for instance to 2024-01.csv",
-            )
-        found.append(WaveFile(path.stem, path))
-    return found
+    return [WaveFile(path.stem, path) for path in _raw_files(survey) if _is_wave(path, survey)]
+
+
+def misnamed_files(survey: SurveySpec) -> list[str]:
+    """A sentence, with a remedy, for each raw file whose name cannot be a wave's."""
+    ending = survey.waves.format
+    problems = [
+        BadInput(
+            "not taken: a wave's file name may hold only lower-case letters, digits, '.', '_' and '-'",
+            file=path,
+            remedy=f"rename the file, for instance to 2024-01.{ending}",
+        )
+        for path in _raw_files(survey)
+        if not _is_wave(path, survey)
+    ]
+    return [str(problem) for problem in problems]
+
+
+def _raw_files(survey: SurveySpec) -> list[Path]:
+    """Whatever looks like a raw file, its name's case and characters as they may be."""
+    ending = f".{survey.waves.format}"
+    return [
+        path
+        for path in sorted((survey.folder / "waves").glob("*"))
+        if path.suffix.lower() == ending and not path.name.startswith(".") and path.is_file()
+    ]
+
+
+def _is_wave(path: Path, survey: SurveySpec) -> bool:
+    return path.suffix == f".{survey.waves.format}" and WAVE_NAME.fullmatch(path.stem) is not None
 
 
 def read_raw(content: bytes, waves: Waves, file: str | Path) -> pd.DataFrame:

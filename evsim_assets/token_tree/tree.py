@@ -1,6 +1,6 @@
 """Token sequences that begin alike, as one tree in depth-first order.
 
-Belongs here: the arrays of a tree and the one test of who attends to whom. Not here: tensors
+Belongs here: the arrays of a tree; node i attends to j exactly when j <= i < end[j]. Not here: tensors
 (`batch.py`), what an edge is worth in a loss (`losses.py`), what any token means.
 """
 
@@ -64,13 +64,6 @@ def build_tree(sequences: Sequence[Sequence[int]]) -> tuple[TokenTree, list[Indi
         tree.parent[to_place] = np.where(created_parent < 0, -1, to_place[created_parent])
     tree.end[to_place] = to_place + np.array(size, dtype=np.int64)
     return tree, [to_place[np.array(path, dtype=np.int64)] for path in paths]
-
-
-def attention_allowed(end: Indices) -> npt.NDArray[np.bool_]:
-    """Bool (n, n): query i attends to key j exactly when j <= i < end[j] (j is i or above it)."""
-    i = np.arange(len(end))
-    allowed: npt.NDArray[np.bool_] = (i[None, :] <= i[:, None]) & (i[:, None] < end[None, :])
-    return allowed
 
 
 def _insert_all(sequences: Sequence[Sequence[int]]) -> tuple[list[int], list[int], list[list[int]]]:

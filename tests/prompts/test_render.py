@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from evsim_assets.prompts.render import PROMPT_COLUMNS, build_prompts, describe
+from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Sample
 from evsim_assets.specs.survey import Demographic, SurveySpec, read_survey
 
@@ -36,7 +37,10 @@ def responses(survey: SurveySpec, *answers: dict[str, Any]) -> pd.DataFrame:
 
 
 def splits(*people: str) -> pd.DataFrame:
-    return pd.DataFrame({"participant": people, "split": "test", "rank": 0.95})
+    """`people` are tested; one more in each of the other splits has given no answer."""
+    tested = pd.DataFrame({"participant": people, "split": "test", "rank": 0.95})
+    others = pd.DataFrame({"participant": ["t", "v"], "split": ["train", "validation"], "rank": [0.1, 0.85]})
+    return pd.concat([tested, others], ignore_index=True)
 
 
 def test_the_prompts_of_ev_shift_are_those_of_section_b1(ev_shift: SurveySpec) -> None:
@@ -153,3 +157,16 @@ def test_rows_are_sorted_and_only_the_sampled_take_part(ev_shift: SurveySpec) ->
     )
     assert table["prompt_id"].tolist() == ["a-0", "a-1", "b-0", "b-1", "d-0", "d-1"]
     assert table["split"].tolist() == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
+
+
+@pytest.mark.parametrize("empty", ["train", "validation", "test"])
+@pytest.mark.parametrize("sample", [None, Sample(test=5)], ids=["all", "sampled"])
+def test_a_split_without_people_is_refused_with_the_counts_of_all(
+    ev_shift: SurveySpec, empty: str, sample: Sample | None
+) -> None:
+    people = splits("p", "q")
+    with pytest.raises(BadInput) as caught:
+        build_prompts(pd.DataFrame(), people[people["split"] != empty], ev_shift, sample)
+    counts = {"train": 1, "validation": 1, "test": 2} | {empty: 0}
+    assert ", ".join(f"{count} {split}" for split, count in counts.items()) in str(caught.value)
+    assert "survey.yaml" in str(caught.value.remedy)

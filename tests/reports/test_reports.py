@@ -1,9 +1,13 @@
 """Tables say what they do not know, pages escape, figures are drawn and say SIMULATED."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from evsim_assets.adapters.curve import learning_curve_figure
 from evsim_assets.figures import canvas
@@ -11,7 +15,8 @@ from evsim_assets.figures.canvas import adapter_looks
 from evsim_assets.metrics.histograms import histogram_figure
 from evsim_assets.reports.page import Picture, Table, render_page
 from evsim_assets.reports.rmse_kl import rmse_kl_figure
-from evsim_assets.reports.tables import percent, scoreboard_notes, scoreboard_rows
+from evsim_assets.reports.summary import print_summary
+from evsim_assets.reports.tables import baseline_rows, percent, scoreboard_notes, scoreboard_rows
 
 PNG = b"\x89PNG"
 
@@ -41,7 +46,8 @@ def board():
         "best_baseline_kl",
         "best_baseline_rmse",
     ]
-    return table.assign(**dict.fromkeys(rest, 0.5), success_rate=[0.0, 0.4, 1.0, 0.9996])
+    table = table.assign(**dict.fromkeys(rest, 0.5), success_rate=[0.0, 0.4, 1.0, 0.9996])
+    return table.assign(best_baseline_kl_by="random", best_baseline_rmse_by="svr")
 
 
 CURVES = pd.DataFrame(
@@ -97,6 +103,49 @@ def test_the_scoreboard_writes_a_dash_where_nothing_is_known():
     assert len({len(row) for row in rows}) == 1
     assert rows[1][:4] == ["s~pretrained", "0.0", "q", "—"]
     assert rows[4][3] == "0.020"
+
+
+def test_the_scoreboard_names_each_best_baseline_and_tells_draws_from_means():
+    header, first, *_ = scoreboard_rows(board())
+    shown = dict(zip(header, first, strict=True))
+    assert (shown["best baseline KL"], shown["best baseline RMSE"]) == ("0.500 (random)", "0.50 (svr)")
+    assert {"RMSE", "RMSE of mean"} <= set(header)
+    unknown = board().assign(best_baseline_kl=None, best_baseline_kl_by=None)
+    assert "—" in scoreboard_rows(unknown)[1]
+
+
+def test_the_terminal_s_table_is_whole_on_a_narrow_terminal_and_names_baselines():
+    written = io.StringIO()
+    print_summary(
+        Console(file=written, width=60),
+        board().assign(rmse_mean=30.5, best_baseline_rmse=28.06),
+        study="small",
+        survey="ev_shift",
+        simulated=True,
+        report=Path("reports"),
+    )
+    lines = written.getvalue().splitlines()
+    (row,) = [line for line in lines if line.startswith("s~qlora")]
+    assert " ".join(row.split()) == "s~qlora q 1 0.020 0.500 0.50 0.50 37.0 30.5 1.000 0.500 random 28.1 svr"
+    assert max(map(len, lines)) <= 118 and "…" not in written.getvalue()
+    said = " ".join(lines)
+    for part in ("SIMULATED", "of mean", "one drawn answer", "predict one answer a person"):
+        assert part in said
+
+
+def test_a_baseline_s_setting_is_written_without_punctuation():
+    fit = {"algorithm": "svr", "question": "q", "answers": "native", "chosen_by": "kl"}
+    chosen = pd.DataFrame(
+        [{**fit, "kl": 0.1, "rmse": 2.0, "w1": 1.0, "setting": '{"C": 0.5, "kernel": "rbf"}'}]
+    )
+    assert baseline_rows(chosen)[1][3:] == ["validation KL", "0.100", "2.00", "1.00", "C 0.5, kernel rbf"]
+
+
+def test_columns_of_words_stand_left_and_those_of_numbers_right():
+    table = Table("h", "c", [["name", "value"], ["-", "0.1"], ["x", "—"]])
+    page = render_page("t", "s", "o", simulated=False, tables=[table])
+    assert '<th class="text">name</th><th>value</th>' in page
+    assert '<td class="text">x</td><td>—</td>' in page
 
 
 def test_a_rate_below_one_is_never_written_as_all():

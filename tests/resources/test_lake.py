@@ -1,5 +1,7 @@
 """Tables in the lake: whole or not at all, and named by what they hold."""
 
+import errno
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -15,6 +17,7 @@ from evsim_resources.lake import (
     TableIOManager,
     content_hash,
     partition_folders,
+    run_again,
     write_atomically,
 )
 
@@ -46,7 +49,56 @@ def test_a_table_that_is_not_there_is_refused_with_the_way_to_make_it(any_lake: 
     with pytest.raises(BadInput, match="not been materialized") as caught:
         any_lake.read_table(["study", "metrics"], {"adapter": "s~qlora"})
     assert "study/metrics" in str(caught.value.file)
-    assert "evsim run STUDY --only metrics --partition s~qlora" in str(caught.value.remedy)
+    assert "evsim run study --only metrics --partition s~qlora" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("key", "partition", "command"),
+    [
+        (["study", "report"], None, "evsim run study --only report --again"),
+        (
+            ["study", "generations"],
+            {"temperature": "0.0", "adapter": "s~lora"},
+            "evsim run study --only generations --partition 's~lora|0.0' --again",
+        ),
+        (
+            ["survey", "clean_wave"],
+            {"wave": "2021"},
+            "evsim run STUDY --only clean_wave --partition 2021 --again",
+        ),
+    ],
+    ids=["unpartitioned", "two-dimensions", "of-a-survey"],
+)
+def test_the_command_that_makes_a_table_anew_can_be_pasted(
+    key: list[str], partition: dict[str, str] | None, command: str
+) -> None:
+    assert run_again(key, partition) == command
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["nothing-to-read", "nowhere-to-write"])
+def test_a_run_that_cannot_read_or_store_a_table_ends_with_evsim_s_own_sentence(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    @dg.asset(key=["study", "prompts"])
+    def prompts() -> pd.DataFrame:
+        return TABLE
+
+    @dg.asset(key=["study", "lengths"], ins={"prompts": dg.AssetIn(key=["study", "prompts"])})
+    def lengths(prompts: pd.DataFrame) -> pd.DataFrame:
+        return prompts
+
+    if full:
+        monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
+    result = dg.materialize(
+        [prompts, lengths],
+        selection=[prompts if full else lengths],
+        resources={"io_manager": TableIOManager(lake=lake)},
+        raise_on_error=False,
+    )
+    (event,) = result.get_step_failure_events()
+    told = event.step_failure_data.user_failure_data
+    assert told is not None and "Remedy:" in str(told.description)
+    assert ("disk full" if full else "evsim run study --only prompts") in str(told.description)
 
 
 def test_a_flipped_byte_in_a_table_s_values_is_found(lake: Lake) -> None:

@@ -60,7 +60,7 @@ def test_a_model_without_configuration_or_weights_is_not_there(tmp_path: Path, g
     (tmp_path / "here" / gone).unlink()
     with pytest.raises(BadInput, match="not on this machine"):
         hub.folder("s", spec)
-    assert hub.digest("s", spec) == "absent"
+    assert hub.digest(spec) == "absent"
 
 
 def test_a_name_that_no_hub_model_can_have_is_refused(tmp_path: Path) -> None:
@@ -71,14 +71,26 @@ def test_a_name_that_no_hub_model_can_have_is_refused(tmp_path: Path) -> None:
 
 def test_the_digest_follows_every_byte_and_name_and_no_readme(tmp_path: Path) -> None:
     spec, hub = model(tmp_path), ModelHub(root=str(tmp_path))
-    weights, before = tmp_path / "here" / "model.safetensors", hub.digest("s", spec)
+    weights, before = tmp_path / "here" / "model.safetensors", hub.digest(spec)
     weights.write_bytes(bytes(999) + b"\x01")
-    flipped = hub.digest("s", spec)
+    flipped = hub.digest(spec)
     weights.write_bytes(bytes(1000))
     (tmp_path / "here" / "README.md").write_text("about")
-    assert hub.digest("s", spec) == before != flipped
+    assert hub.digest(spec) == before != flipped
     weights.rename(tmp_path / "here" / "other.safetensors")
-    assert hub.digest("s", spec) not in (before, flipped)
+    assert hub.digest(spec) not in (before, flipped)
+
+
+def test_the_tokenizer_s_digest_follows_the_tokenizer_alone(tmp_path: Path) -> None:
+    spec, hub = model(tmp_path), ModelHub(root=str(tmp_path))
+    digests = [hub.tokenizer_digest(spec)]
+    (tmp_path / "here" / "model.safetensors").write_bytes(b"other weights")
+    assert hub.tokenizer_digest(spec) == digests[0]
+    for name in ("tokenizer.json", "tokenizer.model", "special_tokens_map.json", "chat_template.jinja"):
+        (tmp_path / "here" / name).write_text("{}")
+        digests.append(hub.tokenizer_digest(spec))
+    assert len(set(digests)) == 5
+    assert hub.tokenizer_digest(ModelSpec(path="nowhere")) == "absent"
 
 
 def test_a_large_file_counts_by_its_size_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +102,9 @@ def test_a_large_file_counts_by_its_size_and_ends(tmp_path: Path, monkeypatch: p
         if position is not None:
             content[position] = 1
         weights.write_bytes(content)
-        digests.append(hub.digest("s", spec))
+        digests.append(hub.digest(spec))
     weights.write_bytes(bytes(size + 1))
-    assert len({*digests, hub.digest("s", spec)}) == 4
+    assert len({*digests, hub.digest(spec)}) == 4
     assert WHOLE_FILE_BYTES > 2**21
 
 

@@ -59,7 +59,7 @@ def test_nothing_stored_is_refused_with_the_way_to_make_it(any_lake: Lake) -> No
     with pytest.raises(BadInput, match="nothing is stored") as caught:
         store(any_lake).resolve()
     assert caught.value.value == "study/adapter_checkpoint/s~qlora"
-    assert "evsim run STUDY --only adapter_checkpoint --partition s~qlora" in str(caught.value.remedy)
+    assert "evsim run study --only adapter_checkpoint --partition s~qlora" in str(caught.value.remedy)
 
 
 def test_every_flipped_byte_is_found_and_names_its_file_and_writing_again_mends_it(lake: Lake) -> None:
@@ -78,7 +78,7 @@ def test_every_flipped_byte_is_found_and_names_its_file_and_writing_again_mends_
                 elsewhere = pointer.parent / pointer.read_text(errors="replace").strip() / MANIFEST
                 named = str(path), str(elsewhere if path == pointer else path)
                 assert str(caught.value.file) in named
-                assert "evsim run STUDY" in str(caught.value.remedy) and "--again" in str(caught.value.remedy)
+                assert "evsim run study" in str(caught.value.remedy) and "--again" in str(caught.value.remedy)
                 assert checkpoints.write(filler("x")) == version
                 assert path.read_bytes() == whole
 

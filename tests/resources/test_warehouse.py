@@ -7,9 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from evsim_assets.definitions import build_definitions
 from evsim_assets.specs.errors import BadInput
-from evsim_resources.lake import Lake
-from evsim_resources.warehouse import Warehouse
+from evsim_assets.specs.project import Project
+from evsim_assets.specs.study import StudySpec, read_study
+from evsim_resources.lake import OF_A_SURVEY, Lake
+from evsim_resources.warehouse import Warehouse, current
 
 
 def filled(lake: Lake) -> Warehouse:
@@ -158,3 +161,54 @@ def test_only_the_tables_that_are_kept_are_offered(warehouse: Warehouse) -> None
 def test_an_empty_lake_answers_what_needs_no_table(tmp_path: Path) -> None:
     empty = Warehouse(lake=Lake(root=str(tmp_path / "none")))
     assert empty.tables() == {} and empty.query("SELECT 1 AS one")["one"].tolist() == [1]
+
+
+STUDY = """
+survey: people
+title: A study
+models: {s: {path: s}}
+adapters:
+  - {models: [s], method: lora}
+temperatures: [0]
+"""
+
+
+def study_named(folder: Path, name: str) -> StudySpec:
+    (folder / f"{name}.yaml").write_text(STUDY)
+    return read_study(folder / f"{name}.yaml")
+
+
+def test_what_a_study_has_no_more_is_not_offered(lake: Lake, tmp_path: Path) -> None:
+    warehouse = filled(lake)
+    for algorithm in ("random", "svr"):
+        fits = pd.DataFrame({"algorithm": [algorithm]})
+        lake.write_table(fits, ["study", "baseline_fits"], {"algorithm": algorithm})
+    for wave in ("2021", "2022"):
+        lake.write_table(pd.DataFrame({"answer": [1]}), ["survey", "clean_wave"], {"wave": wave})
+    offered = current(warehouse.tables(), ["survey"], [study_named(tmp_path, "study")])
+    told = warehouse.query("SELECT DISTINCT adapter, temperature FROM study.generations", keep=offered)
+    assert told.to_numpy().tolist() == [["s~lora", "0.0"]]
+    assert warehouse.query("FROM study.metrics", keep=offered)["adapter"].unique().tolist() == ["s~lora"]
+    assert warehouse.query("FROM study.baseline_fits", keep=offered)["algorithm"].tolist() == ["random"]
+    assert len(warehouse.query("FROM study.adapters", keep=offered)) == 2
+    assert len(warehouse.query("FROM survey.clean_wave", keep=offered)) == 2
+
+
+def test_tables_of_a_study_or_a_survey_that_is_gone_are_not_offered(lake: Lake, tmp_path: Path) -> None:
+    """Both may have one name: then the study's go, and the survey's stay."""
+    warehouse = filled(lake)
+    lake.write_table(pd.DataFrame({"answer": [1]}), ["study", "responses"])
+    assert set(current(warehouse.tables(), ["study"], [])) == {"study.responses"}
+    assert "study.responses" not in current(warehouse.tables(), [], [study_named(tmp_path, "study")])
+    lake.write_table(pd.DataFrame({"text": ["x"]}), ["other", "generations"], {"adapter": "s~qlora"})
+    assert "other.generations" not in current(warehouse.tables(), [], [study_named(tmp_path, "other")])
+
+
+def test_a_survey_s_tables_are_told_from_a_study_s(project_folder: Path) -> None:
+    (project_folder / "data" / "studies" / "small.yaml").unlink()
+    made = {
+        key.path[-1]
+        for asset in build_definitions(Project(project_folder)).assets or []
+        for key in getattr(asset, "keys", [])
+    }
+    assert made == OF_A_SURVEY

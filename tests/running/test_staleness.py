@@ -1,5 +1,7 @@
 """What is out of date, judged on real Dagster instances with small graphs of tables."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -7,7 +9,7 @@ import pytest
 
 from evsim_assets.running.graph import Graph
 from evsim_assets.running.staleness import Staleness
-from evsim_resources.records import BLOCKED, Records, observed
+from evsim_resources.records import Records, observed
 
 LETTERS = dg.StaticPartitionsDefinition(["a", "b"])
 NUMBERS = dg.StaticPartitionsDefinition(["0.0", "1.0"])
@@ -25,17 +27,15 @@ class World:
         self.instance = dg.DagsterInstance.ephemeral()
         self.versions: dict[str, str] = {}
         self.gone: set[tuple[str, str | None]] = set()
-        self.blocked: str | None = None
         self.code = {"part": "1", "cell": "1", "whole": "1"}
 
     def assets(self) -> list[Any]:
         spec = dg.AssetSpec("spec", partitions_def=LETTERS)
-        version, blocked = self.versions.get, self.blocked
+        version = self.versions.get
 
         @dg.asset(partitions_def=LETTERS, deps=[spec], code_version=self.code["part"])
         def part(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-            result = made(version(f"part {context.partition_key}", "1"))
-            return result if blocked is None else result._replace(metadata={BLOCKED: blocked})
+            return made(version(f"part {context.partition_key}", "1"))
 
         @dg.asset(partitions_def=GRID, deps=[part], code_version=self.code["cell"])
         def cell() -> dg.MaterializeResult:
@@ -127,17 +127,6 @@ def test_a_stored_file_that_has_gone_is_made_again(world: World) -> None:
     assert world.reasons() == {"part [b]": "its stored file is gone"}
 
 
-def test_a_failed_blocking_check_of_one_partition_is_remembered(world: World) -> None:
-    world.blocked = "blocking check few_in_quarantine failed"
-    world.run("part", "a")
-    world.blocked = None
-    world.run("part", "b")
-    graph = Graph(world.assets(), world.instance)
-    judge = Staleness(graph, Records(world.instance), lambda *_: True)
-    blocked = {node.label: judge.blocked(node) for node in graph.nodes if judge.blocked(node)}
-    assert blocked == {"part [a]": "blocking check few_in_quarantine failed"}
-
-
 def test_a_failed_run_leaves_the_record_of_the_last_good_one(world: World) -> None:
     spec = dg.AssetSpec("spec", partitions_def=LETTERS)
 
@@ -168,3 +157,82 @@ def test_a_node_reads_the_upstream_partitions_that_dagster_loads(
     node = next(n for n in graph.nodes if n.name == asset and n.partition == partition)
     found = {key.path[-1]: partitions for key, partitions in graph.dependencies(node).items()}
     assert found == expected
+
+
+class Hundred:
+    """wave (external, dynamic, 100 of them and more) → whole."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.waves = dg.DynamicPartitionsDefinition(name="wave")
+        wave = dg.AssetSpec("wave", partitions_def=self.waves)
+
+        @dg.asset(deps=[wave], code_version="1")
+        def whole() -> dg.MaterializeResult:
+            return made("1")
+
+        self.assets = [wave, whole]
+
+    def observe(self, wave: int, version: str) -> None:
+        self.instance.add_dynamic_partitions("wave", [f"w{wave:03}"])
+        self.instance.report_runless_asset_event(observed(dg.AssetKey("wave"), f"w{wave:03}", version, {}))
+
+    def run(self) -> None:
+        assert dg.materialize(self.assets, selection=["whole"], instance=self.instance).success
+
+    def reason(self) -> str | None:
+        graph = Graph(self.assets, self.instance)
+        (whole,) = graph.nodes
+        return Staleness(graph, Records(self.instance), lambda *_: True).reason(whole)
+
+
+@pytest.fixture(params=["in memory", "on disk"])
+def hundred(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hundred]:
+    on_disk = request.param == "on disk"
+    with dg.DagsterInstance.local_temp(str(tmp_path)) if on_disk else dg.DagsterInstance.ephemeral() as home:
+        graph = Hundred(home)
+        for wave in range(100):
+            graph.observe(wave, f"{wave}")
+        graph.run()
+        assert graph.reason() is None
+        yield graph
+
+
+def test_a_change_of_any_of_a_hundred_waves_is_seen(hundred: Hundred) -> None:
+    hundred.observe(17, "corrected")
+    hundred.observe(99, "99")  # later than the change, and none itself
+    assert hundred.reason() == "wave changed"
+    hundred.run()
+    assert hundred.reason() is None
+
+
+def test_a_wave_after_the_hundredth_is_seen(hundred: Hundred) -> None:
+    hundred.observe(100, "new")
+    assert hundred.reason() == "wave changed"
+    hundred.run()
+    assert hundred.reason() is None
+
+
+def test_one_of_a_hundred_waves_made_again_with_the_same_content_is_no_change(hundred: Hundred) -> None:
+    hundred.observe(17, "17")
+    assert hundred.reason() is None
+
+
+def test_a_wave_changed_and_changed_back_is_no_change(hundred: Hundred) -> None:
+    hundred.observe(17, "corrected")
+    hundred.observe(17, "17")
+    assert hundred.reason() is None
+
+
+def test_the_hundredth_wave_is_seen_and_so_is_its_leaving() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = Hundred(instance)
+        for wave in range(99):
+            graph.observe(wave, f"{wave}")
+        graph.run()
+        graph.observe(99, "99")
+        assert graph.reason() == "wave changed"
+        graph.run()
+        assert graph.reason() is None
+        instance.delete_dynamic_partition("wave", "w050")
+        assert graph.reason() == "wave changed"

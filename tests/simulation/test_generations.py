@@ -12,12 +12,12 @@ import pytest
 from scipy.stats import chisquare
 
 from evsim_assets.prompts.chat import render
-from evsim_assets.simulation.decoding import generate_texts
 from evsim_assets.simulation.distributions import answer_distributions, number_tokens
 from evsim_assets.simulation.generations import generations
 from evsim_assets.simulation.numbers import first_number
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Decoding
+from tests.simulation.reference import generate_texts
 
 DECODING = Decoding(max_new_tokens=4)
 

@@ -16,6 +16,7 @@ from evsim_assets.surveys.landing import (
     canonical_id,
     intervention_texts,
     landed_waves,
+    misnamed_files,
     read_raw,
     require_columns,
     texts_hash,
@@ -141,12 +142,24 @@ def test_waves_are_found_by_name_and_unfinished_ones_are_not_there_yet(make_surv
     assert [wave.wave for wave in landed_waves(survey)] == ["2024-01", "2024-02"]
 
 
-def test_a_wave_whose_name_cannot_be_a_partition_is_refused(make_survey: Any) -> None:
+def test_a_file_whose_name_cannot_be_a_wave_s_is_named_and_the_others_are_taken(make_survey: Any) -> None:
     survey = make_survey()
-    (survey.folder / "waves" / "My Wave.csv").write_text("x")
-    with pytest.raises(BadInput) as caught:
-        landed_waves(survey)
-    assert caught.value.value == "My Wave.csv" and "rename" in str(caught.value.remedy)
+    for name in ("2024-01.csv", "My Wave.csv", "2024-02.CSV", ".2024-03.csv.tmp", "notes.txt"):
+        (survey.folder / "waves" / name).write_text("x")
+    (survey.folder / "waves" / "folder.csv").mkdir()
+    assert [wave.wave for wave in landed_waves(survey)] == ["2024-01"]
+    told = misnamed_files(survey)
+    assert [name for name in ("2024-02.CSV", "My Wave.csv") for line in told if name in line] == [
+        "2024-02.CSV",
+        "My Wave.csv",
+    ]
+    assert len(told) == 2 and all("rename the file" in line for line in told)
+
+
+def test_a_landing_folder_that_is_not_there_has_no_waves(make_survey: Any) -> None:
+    survey = make_survey()
+    (survey.folder / "waves").rmdir()
+    assert landed_waves(survey) == [] and misnamed_files(survey) == []
 
 
 def test_adding_a_wave_takes_the_texts_along_once(make_survey: Any, tmp_path: Path) -> None:

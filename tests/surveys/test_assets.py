@@ -1,0 +1,158 @@
+"""The assets of a survey on a real instance: what a bad wave does to the data, what is said of waves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from evsim_assets.running.worker import _failure
+from evsim_assets.specs.survey import SurveySpec
+from evsim_assets.surveys.assets import changed_waves, removed_waves, survey_assets
+from evsim_resources.lake import Lake, TableIOManager
+from evsim_resources.records import Records
+
+GOOD = [*range(90), "oops", "oops"]
+"""92 cells, two of which (2.2 %) are no numbers."""
+BAD = [*range(80), *["oops"] * 12]
+"""92 cells, twelve of which (13.0 %) are no numbers."""
+
+
+class Survey:
+    """A survey of one question, its lake and its instance."""
+
+    def __init__(self, spec: SurveySpec, root: Path) -> None:
+        self.spec, self.lake = spec, Lake(root=str(root / "lake"))
+        self.resources = {"lake": self.lake, "io_manager": TableIOManager(lake=self.lake)}
+        self.instance = dg.DagsterInstance.ephemeral()
+
+    def land(self, wave: str, answers: list[Any]) -> None:
+        rows = [f"{wave}-{n},Urban,{answer}" for n, answer in enumerate(answers)]
+        (self.spec.folder / "waves" / f"{wave}.csv").write_text("\n".join(["person,area,q1", *rows]) + "\n")
+        for event in changed_waves(self.spec, self.instance):
+            self.instance.add_dynamic_partitions("snacks_wave", [str(event.partition)])
+            self.instance.report_runless_asset_event(event)
+
+    def run(self, *assets: str, wave: str | None = None) -> dg.ExecuteInProcessResult:
+        return dg.materialize(
+            survey_assets(self.spec),
+            selection=dg.AssetSelection.assets(*(["snacks", asset] for asset in assets)),
+            partition_key=wave,
+            instance=self.instance,
+            resources=self.resources,
+            raise_on_error=False,
+        )
+
+    def clean(self, wave: str) -> dg.ExecuteInProcessResult:
+        assert self.run("raw_wave", wave=wave).success
+        return self.run("clean_wave", "quarantine", wave=wave)
+
+    def table(self, asset: str, wave: str) -> pd.DataFrame:
+        return self.lake.read_table(["snacks", asset], {"wave": wave})
+
+    def version(self, asset: str, wave: str) -> str | None:
+        record = Records(self.instance).latest(dg.AssetKey(["snacks", asset]), wave)
+        return record.data_version if record else None
+
+
+@pytest.fixture
+def survey(make_survey: Any, tmp_path: Path) -> Survey:
+    question = {"id": "first", "scale": {"low": 0, "high": 100}, "columns": [{"answer": "q1"}]}
+    spec = make_survey(
+        demographics=[{"name": "living area", "column": "area", "options": ["Urban", "Rural"]}],
+        interventions=None,
+        questions=[question],
+        prompts={"system": "{demographics}", "user": "{low} to {high}?"},
+        simulated=True,
+    )
+    return Survey(spec, tmp_path)
+
+
+def test_a_wave_with_few_unusable_cells_passes_its_checks(survey: Survey) -> None:
+    survey.land("w1", GOOD)
+    result = survey.clean("w1")
+    assert result.success and all(check.passed for check in result.get_asset_check_evaluations())
+    assert len(survey.table("clean_wave", "w1")) == 90
+    assert survey.table("quarantine", "w1")["value"].tolist() == ["oops", "oops"]
+
+
+def test_a_wave_corrected_for_the_worse_leaves_the_clean_answers_as_they_were(survey: Survey) -> None:
+    survey.land("w1", GOOD)
+    assert survey.clean("w1").success
+    good = survey.version("clean_wave", "w1")
+    survey.land("w1", BAD)
+    assert not survey.clean("w1").success
+    assert survey.table("clean_wave", "w1")["answer"].tolist() == list(range(90))
+    assert survey.version("clean_wave", "w1") == good
+    assert len(survey.table("quarantine", "w1")) == 12
+
+
+def test_a_bad_wave_s_checks_cells_and_remedy_are_there_for_a_person_to_see(survey: Survey) -> None:
+    survey.land("w1", BAD)
+    result = survey.clean("w1")
+    verdicts = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert {name: check.passed for name, check in verdicts.items()} == {
+        "every_cell_accounted_for": True,
+        "few_in_quarantine": False,
+    }
+    assert verdicts["few_in_quarantine"].metadata["share"].value == pytest.approx(12 / 92)
+    told, trace = _failure(result)
+    assert trace is None and "w1.csv: 12 of the 92 answer cells (13.0%) cannot be used, more than 5%" in told
+    assert "Remedy: " in told and "snacks.quarantine" in told
+    assert survey.version("clean_wave", "w1") is None and len(survey.table("quarantine", "w1")) == 12
+
+
+def test_the_daemon_tries_a_bad_wave_once_more_and_makes_nothing_from_it(survey: Survey) -> None:
+    definitions = dg.Definitions(assets=survey_assets(survey.spec), resources=survey.resources)
+    cursor: Any = None
+
+    def live(ticks: int) -> list[str]:
+        nonlocal cursor
+        asked: list[str] = []
+        for _ in range(ticks):
+            result = dg.evaluate_automation_conditions(definitions, survey.instance, cursor=cursor)
+            cursor = result.cursor
+            for evaluation in result.results:
+                name, subset = evaluation.key.path[-1], evaluation.true_subset
+                if subset.is_empty or name == "quarantine":  # made with clean_wave
+                    continue
+                waves = subset.expensively_compute_partition_keys() if subset.is_partitioned else [None]
+                for wave in sorted(waves, key=str):
+                    asked.append(f"{name} {wave}" if wave else name)
+                    made = (name, "quarantine") if name == "clean_wave" else (name,)
+                    survey.run(*made, wave=wave)
+        return asked
+
+    survey.land("w1", GOOD)
+    assert live(6) == ["raw_wave w1", "clean_wave w1", "responses", "splits"]
+    survey.land("w1", BAD)
+    assert live(8) == ["raw_wave w1", "clean_wave w1", "clean_wave w1"]
+    survey.land("w2", GOOD)  # its check passes: `responses` still waits for the other wave
+    assert live(8) == ["raw_wave w2", "clean_wave w2"]
+    survey.land("w1", GOOD[:-1])
+    assert live(8) == ["raw_wave w1", "clean_wave w1", "responses", "splits"]
+
+
+def test_a_wave_whose_file_is_gone_is_spoken_of_and_stays(survey: Survey) -> None:
+    survey.land("w1", GOOD)
+    survey.land("w2", GOOD)
+    assert removed_waves(survey.spec, survey.instance) == []
+    (survey.spec.folder / "waves" / "w1.csv").unlink()
+    (said,) = removed_waves(survey.spec, survey.instance)
+    assert "wave w1 is gone; its answers stay in the data" in said and "Remedy: put it back" in said
+    assert sorted(survey.instance.get_dynamic_partitions("snacks_wave")) == ["w1", "w2"]
+    survey.instance.delete_dynamic_partition("snacks_wave", "w1")
+    assert removed_waves(survey.spec, survey.instance) == []
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_every_asset_says_when_the_answers_are_no_real_people_s(survey: Survey, simulated: bool) -> None:
+    assets = survey_assets(survey.spec.model_copy(update={"simulated": simulated}))
+    specs = [
+        spec for asset in assets for spec in ([asset] if isinstance(asset, dg.AssetSpec) else asset.specs)
+    ]
+    assert len(specs) == 6
+    assert {"SIMULATED" in str(spec.description) for spec in specs} == {simulated}

@@ -10,8 +10,7 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -7,6 +7,7 @@ Heavy imports stay inside the commands, so that `evsim --help` answers at once.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import warnings
 from collections import Counter
@@ -326,7 +327,16 @@ def _show_results(project: Project, study: str) -> None:
         survey=spec.survey,
         simulated=project.survey(spec.survey).simulated,
         report=_short(shown),
+        evsim=_own_name(),
     )
+
+
+def _own_name() -> str:
+    """How this command can be typed from here: `evsim`, or `.venv/bin/evsim`."""
+    called = Path(sys.argv[0])
+    if called.name != "evsim":
+        return f"{Path(sys.executable).name} -m evsim_assets.cli"
+    return "evsim" if shutil.which("evsim") else str(_short(called.absolute()))
 
 
 def _short(path: Path) -> Path:

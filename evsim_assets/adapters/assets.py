@@ -62,7 +62,7 @@ def adapter_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         deps=[spec_of],
         kinds={"pytorch", "huggingface"},
         ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])},
-        code_version=f"{VERSION}.simulated" if survey.simulated else VERSION,  # the plot says so
+        code_version=VERSION,
         metadata={DIMENSION: "adapter"},
         automation_condition=refreshed(),
         check_specs=[beats],
@@ -175,7 +175,7 @@ def _reproducible(result: TrainingResult) -> dict[str, Any]:
 
 
 def _curve(result: TrainingResult, spec: AdapterSpec, survey: SurveySpec) -> dg.MarkdownMetadataValue:
-    """Losses alone: a plot kept with the checkpoint names nothing that can change without a training."""
+    """Losses, and whether the answers are simulated: as it is when trained, for no word retrains an adapter."""
     from evsim_assets.adapters.curve import learning_curve_figure
 
     curve = result.learning_curve.assign(adapter=spec.key)

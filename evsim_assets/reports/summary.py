@@ -72,9 +72,20 @@ def keep_copy(version: Path, target: Path) -> Path:
 
 
 def print_summary(
-    console: Console, board: pd.DataFrame, *, study: str, survey: str, simulated: bool, report: Path
+    console: Console,
+    board: pd.DataFrame,
+    *,
+    study: str,
+    survey: str,
+    simulated: bool,
+    report: Path,
+    evsim: str = "evsim",
 ) -> None:
-    """Print the table, where plot and page are, and the next commands to try."""
+    """Print the table, where plot and page are, and the next commands to try.
+
+    Args:
+        evsim: how the command was called, so that what is printed can be typed.
+    """
     said = "SIMULATED answers" if simulated else "real answers"
     table = summary_table(board, f"{study}: each adapter at its temperature of lowest KL ({said})")
     # A narrower terminal wraps the table's lines, rather than cutting its numbers.
@@ -86,10 +97,10 @@ def print_summary(
     console.print(f"plot   {report / 'rmse_kl.png'}", highlight=False, soft_wrap=True)
     console.print(f"page   {report / 'index.html'}", highlight=False, soft_wrap=True)
     console.print("next   make ui  [dim](assets, partitions, plots, checks, automation)[/]", highlight=False)
-    query = f'evsim sql "SELECT adapter, temperature, question, kl, floor_kl FROM {study}.scoreboard"'
+    query = f'{evsim} sql "SELECT adapter, temperature, question, kl, floor_kl FROM {study}.scoreboard"'
     console.print(f"       {query}", highlight=False, soft_wrap=True)
-    console.print(f"       evsim status {study}", highlight=False)
-    console.print(f"       evsim survey check data/surveys/{survey}", highlight=False)
+    console.print(f"       {evsim} status {study}", highlight=False)
+    console.print(f"       {evsim} survey check data/surveys/{survey}", highlight=False)
 
 
 def _baseline(row: dict[Any, Any], measure: str, digits: int) -> str:

@@ -175,7 +175,7 @@ def _reproducible(result: TrainingResult) -> dict[str, Any]:
 
 
 def _curve(result: TrainingResult, spec: AdapterSpec, survey: SurveySpec) -> dg.MarkdownMetadataValue:
-    """Losses, and whether the answers are simulated: as it is when trained, for no word retrains an adapter."""
+    """Losses, marked by what the codebook said when they were trained: no word retrains an adapter."""
     from evsim_assets.adapters.curve import learning_curve_figure
 
     curve = result.learning_curve.assign(adapter=spec.key)

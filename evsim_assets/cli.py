@@ -78,7 +78,7 @@ def run(
 def status(
     study: Annotated[str | None, typer.Argument(help="A study of data/studies; all, if left out.")] = None,
 ) -> None:
-    """Which assets are fresh, out of date or missing. Runs nothing."""
+    """Which assets are fresh, out of date or missing. Looks at the inputs, and runs nothing."""
     from evsim_assets.running.session import open_session
 
     project = find_project()

@@ -1,27 +1,20 @@
 """What a person reads when something is wrong before any work."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from evsim_resources.lake import Lake
+from tests.chain.command_line import evsim_ended
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def evsim(folder: Path, *arguments: str) -> tuple[int, str]:
-    result = subprocess.run(
-        [sys.executable, "-m", "evsim_assets.cli", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    """The exit status of `evsim`, and what it printed with its line breaks as blanks."""
+    result = evsim_ended(folder, *arguments)
     return result.returncode, " ".join((result.stdout + result.stderr).split())
 
 
@@ -120,14 +113,7 @@ def test_status_names_every_asset_in_full_on_a_narrow_terminal(
     project_folder: Path, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    result = subprocess.run(
-        [sys.executable, "-m", "evsim_assets.cli", "status"],
-        cwd=project_folder,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    result = evsim_ended(project_folder, "status")
     lines = result.stdout.splitlines()
     assert lines[0] == "small" and max(map(len, lines)) <= columns and "…" not in result.stdout
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:] if line[2:3].strip()}

@@ -17,7 +17,7 @@ from evsim_assets.automation import refreshed
 from evsim_assets.specs.study import AdapterSpec, StudySpec
 from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.compute import Compute
-from evsim_resources.lake import DIMENSION, Lake
+from evsim_resources.lake import DIMENSION, Lake, content_hash
 from evsim_resources.models import ModelHub
 from evsim_resources.outputs import OWNERS, about, picture, refusing, spec_hash
 from evsim_resources.progress import reporter
@@ -90,7 +90,7 @@ def adapter_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             said = _manifest(study, spec, hub)
             if spec.method != "pretrained":
                 results.append(_train(study, spec, prompts, hub, compute, folder, context.log))
-                said["training"] = _reproducible(results[0])
+                said["training"] = _reproducible(results[0]) | {"data_version": content_hash(prompts)}
             return said
 
         stored = refusing(checkpoint_store(lake, study, spec.key).write, fill)

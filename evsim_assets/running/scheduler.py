@@ -110,10 +110,10 @@ class Scheduler:
         with self._slots() as idle:
             while self.progress.waiting or work:
                 for node in self._ready(plan)[: len(idle)]:
-                    slot = idle.pop()
                     self.progress.waiting.discard(node)
                     self.progress.running[node] = time.monotonic()
-                    work[slot.submit(run_node, str(self.root), self.study, node)] = node, slot
+                    future, slot = self._submit(node, idle.pop())
+                    work[future] = node, slot
                 if not work:
                     break
                 finished, _ = wait(work, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
@@ -171,6 +171,13 @@ class Scheduler:
             for partition in partitions
             if (dep, partition) in self._producer
         ]
+
+    def _submit(self, node: Node, slot: Slot) -> tuple[Future[Outcome], Slot]:
+        """Hand the node to the slot, or to a new one where its process was killed while it was idle."""
+        try:
+            return slot.submit(run_node, str(self.root), self.study, node), slot
+        except BrokenProcessPool:
+            return self._submit(node, self._new_slot())
 
     def _settle(self, node: Node, slot: Slot, future: Future[Outcome]) -> Slot:
         """Note how the node ended; returns the slot, or a new one where its process was killed."""

@@ -278,15 +278,6 @@ class SurveySpec(Spec):
         return self
 
     @property
-    def has_simulated_answers(self) -> bool:
-        """Whether the bundled answers are a simulated stand-in; every place that shows them says so."""
-        return self.simulated
-
-    def question(self, question_id: str) -> Question:
-        """The question of that id (KeyError if there is none)."""
-        return {q.id: q for q in self.questions}[question_id]
-
-    @property
     def raw_columns(self) -> tuple[str, ...]:
         """Every column a raw wave must have, in the codebook's order."""
         columns = [self.participant] if self.participant else []

@@ -28,6 +28,7 @@ from evsim_resources.compute import failure
 from evsim_resources.lake import DIMENSION, Lake
 from evsim_resources.outputs import (
     OWNERS,
+    about,
     counts_metadata,
     markdown,
     refusing,
@@ -54,7 +55,7 @@ def _partitions_name(survey: SurveySpec) -> str:
 def survey_assets(survey: SurveySpec) -> list[Any]:
     """The assets of one survey, keyed `[<survey>, <asset>]`."""
     waves = waves_partitions(survey)
-    said = f"{survey.title}. {'SIMULATED answers, no real people.' if survey.simulated else ''}".strip()
+    said = about(f"{survey.title}.", survey)
     common: dict[str, Any] = {"group_name": survey.name, "owners": OWNERS}
     by_wave = {DIMENSION: "wave"}
     meaning = spec_hash(
@@ -90,13 +91,13 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
     def raw_wave(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
         wave = refusing(_landed, survey, context.partition_key)
         stored = _raw_store(lake, survey, wave.wave).write(lambda folder: _copy(wave, folder))
-        about = stored.manifest["files"][wave.path.name]
+        copied = stored.manifest["files"][wave.path.name]
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(about["sha256"]),
+            data_version=dg.DataVersion(copied["sha256"]),
             metadata={
                 "path": dg.MetadataValue.path(str(stored.folder / wave.path.name)),
-                "sha256": about["sha256"],
-                "bytes": about["bytes"],
+                "sha256": copied["sha256"],
+                "bytes": copied["bytes"],
             },
         )
 
@@ -144,7 +145,7 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
         # A wave that fails its checks is put in quarantine whole: `clean_wave` is not yielded, so
         # the table of its last good version stays, and whatever is made from it waits.
         wave = context.partition_key
-        file = _raw_store(lake, survey, wave).resolve().folder
+        file = refusing(_raw_store(lake, survey, wave).resolve).folder
         path = next(p for p in sorted(file.iterdir()) if p.suffix == f".{survey.waves.format}")
         texts = refusing(intervention_texts, survey)
         raw = refusing(read_raw, path.read_bytes(), survey.waves, path.name)
@@ -229,8 +230,8 @@ def _changed(
         sha256 = wave.sha256
         seen = records.latest(key, wave.wave)
         if seen is None or seen.data_version != sha256 or wave.wave not in known:
-            about = {"path": str(wave.path), "bytes": wave.path.stat().st_size}
-            yield observed(key, wave.wave, sha256, about)
+            file = {"path": str(wave.path), "bytes": wave.path.stat().st_size}
+            yield observed(key, wave.wave, sha256, file)
 
 
 def _checks(clean_wave: dg.AssetKey, counts: Mapping[str, int]) -> list[dg.AssetCheckResult]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 
-def evsim_in(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Run `evsim` in a project and return what it printed."""
-    result = subprocess.run(
+def evsim_ended(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`evsim` run in a project, however it ended."""
+    return subprocess.run(
         [sys.executable, "-m", "evsim_assets.cli", *arguments],
         cwd=folder,
         capture_output=True,
@@ -17,6 +17,11 @@ def evsim_in(folder: Path, *arguments: str, code: int = 0) -> str:
         check=False,
         timeout=900,
     )
+
+
+def evsim_in(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Run `evsim` in a project, expecting that exit status, and return what it printed."""
+    result = evsim_ended(folder, *arguments)
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout + result.stderr
 

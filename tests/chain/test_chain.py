@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from evsim_assets.specs.project import Project
+from evsim_resources.lake import content_hash
 from tests.chain.command_line import evsim_in as evsim
 from tests.chain.command_line import partitions_made as made
 from tests.chain.command_line import stored_table as table
@@ -180,4 +181,5 @@ def test_the_manifest_says_what_the_checkpoint_was_made_from(project: Path) -> N
     manifest = json.loads((folder / (folder / "current").read_text().strip() / "manifest.json").read_text())
     assert manifest["spec"]["method"] == "qlora"
     assert manifest["packages"]["peft"]
+    assert manifest["training"]["data_version"] == content_hash(table(project, "small/prompts"))
     assert set(manifest["files"]) >= {"adapter_model.safetensors", "adapter_config.json", "README.md"}

@@ -12,9 +12,12 @@ import dagster as dg
 import psutil
 import pytest
 
-from evsim_assets.running.scheduler import close_dead_runs
+from evsim_assets.running.graph import Graph, Node
+from evsim_assets.running.scheduler import Scheduler, close_dead_runs
 from evsim_assets.running.session import open_instance
+from evsim_assets.running.staleness import Staleness
 from evsim_assets.specs.project import Project
+from evsim_resources.records import Records
 from tests.chain.command_line import evsim_in
 
 pytestmark = pytest.mark.slow
@@ -78,3 +81,24 @@ def test_a_killed_run_leaves_no_worker_and_the_next_one_goes_on(project_folder: 
     with open_instance(Project(project_folder)) as instance:
         close_dead_runs(instance)
     assert not unfinished(project_folder)
+
+
+def test_a_process_that_is_killed_while_idle_is_replaced(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph([], instance)
+        judge = Staleness(graph, Records(instance), lambda *_: True)
+        scheduler = Scheduler(
+            graph,
+            judge,
+            root=tmp_path,
+            study="none",
+            workers=1,
+            fresh_process=False,
+            expected_seconds=lambda _: 1.0,
+        )
+        with scheduler._slots() as [slot]:
+            os.kill(slot.submit(os.getpid).result(), signal.SIGKILL)
+            time.sleep(1)
+            future, replaced = scheduler._submit(Node((dg.AssetKey("metrics"),), None), slot)
+            assert replaced is not slot
+            assert "none.yaml" in (future.result(timeout=60).error or "")

@@ -107,7 +107,7 @@ def test_every_label_is_an_option_of_the_codebook_and_every_answer_on_its_scale(
         labels = cells.str.split("; ").explode() if demographic.several else cells
         assert set(labels) <= set(demographic.options), demographic.name
     given = people[["initial", *POSTS]].to_numpy().ravel()
-    assert {int(a) for a in given if a} <= set(survey.question("post").scale.answers)
+    assert {int(a) for a in given if a} <= set({q.id: q for q in survey.questions}["post"].scale.answers)
 
 
 def test_the_raw_files_say_that_they_are_simulated(people: pd.DataFrame, survey: SurveySpec) -> None:

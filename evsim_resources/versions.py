@@ -36,11 +36,6 @@ class Version:
     folder: Path
     manifest: dict[str, Any]
 
-    @property
-    def data_version(self) -> str:
-        """What the version holds, as a hash: equal files give equal data versions."""
-        return _files_hash(self.manifest["files"])
-
 
 class VersionedStore:
     """The versions of one asset partition in the lake."""
@@ -202,11 +197,6 @@ def _id(manifest: bytes) -> str:
 def _fingerprint(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _files_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
-    listed = json.dumps({name: entry["sha256"] for name, entry in files.items()}, sort_keys=True)
-    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def _sync(folder: Path) -> None:

@@ -141,6 +141,17 @@ def test_equal_inputs_give_equal_bytes(project: Path) -> None:
     assert {path: path.read_bytes() for path in now} == known
 
 
+def test_a_stored_file_that_was_deleted_is_made_again_and_nothing_else(project: Path) -> None:
+    folder = project / ".evsim" / "lake" / "small" / "adapter_checkpoint" / "adapter=s~qlora"
+    weights = folder / (folder / "current").read_text().strip() / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    histograms = project / ".evsim" / "lake" / "small" / "answer_histograms" / "adapter=s~pretrained"
+    (histograms / "data.parquet").unlink()
+    assert made(evsim(project, "run", "small")) == {"adapter_checkpoint": 1, "answer_histograms": 1}
+    assert weights.read_bytes() == content
+
+
 def test_a_flipped_byte_in_a_checkpoint_is_named_and_nothing_is_computed_from_it(project: Path) -> None:
     folder = project / ".evsim" / "lake" / "small" / "adapter_checkpoint" / "adapter=s~qlora"
     current = folder / (folder / "current").read_text().strip()

@@ -49,7 +49,7 @@ def test_the_latest_version_is_current_and_equal_files_are_one_version(any_lake:
     first, second = checkpoints.write(filler("x")), checkpoints.write(filler("y"))
     assert content(checkpoints.resolve()) == "y" * 100
     again = checkpoints.write(filler("x"))
-    assert again == first and again.data_version != second.data_version
+    assert again == first and again.id != second.id
     assert content(checkpoints.resolve()) == "x" * 100
     folders = [p.name for p in checkpoints.folder.iterdir() if p.name != POINTER]
     assert sorted(folders) == sorted([first.id, second.id])
@@ -94,6 +94,19 @@ def test_a_file_that_is_gone_is_found(any_lake: Lake, name: str) -> None:
         checkpoints.resolve()
     assert caught.value.file == str(checkpoints.folder / version.id / name)
     assert checkpoints.write(filler("gone")) == version
+
+
+def test_a_version_is_whole_while_all_its_files_have_their_sizes(lake: Lake) -> None:
+    checkpoints = store(lake)
+    assert not checkpoints.is_whole()
+    for harm in (lambda path: path.unlink(), lambda path: path.write_text("short")):
+        version = checkpoints.write(filler("x"))
+        assert checkpoints.is_whole()
+        harm(version.folder / "deep" / "weights")
+        assert not checkpoints.is_whole()
+    checkpoints.write(filler("x"))
+    (version.folder / MANIFEST).unlink()
+    assert not checkpoints.is_whole()
 
 
 def test_a_rotten_copy_of_a_remote_version_is_fetched_again() -> None:

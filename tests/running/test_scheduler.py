@@ -1,5 +1,6 @@
 """What `evsim run` leaves behind when processes are killed: nothing that lives, nothing half-done."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,10 +41,22 @@ def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def working(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The worker processes of a run that have begun to work."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+def memory_of_workers(process: subprocess.Popen[str]) -> dict[psutil.Process, int]:
+    """The living worker processes of a run with their resident bytes; one may end while one looks."""
+    found = {}
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found[child] = child.memory_info().rss
+    return found
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether the process still works; one that has ended may wait to be collected."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def unfinished(project: Path) -> list[dg.DagsterRun]:
@@ -58,8 +71,8 @@ def checkpoint(project: Path) -> Path:
 def test_a_killed_worker_fails_its_own_node_and_no_other(project_folder: Path) -> None:
     run = started(project_folder)
     wait_for(lambda: bool(list(checkpoint(project_folder).glob(".writing-*"))))  # the adapter is in training
-    busy = max(working(run), key=lambda process: process.memory_info().rss)
-    busy.send_signal(signal.SIGKILL)
+    memory = memory_of_workers(run)
+    max(memory, key=lambda process: memory[process]).send_signal(signal.SIGKILL)
     printed, _ = run.communicate(timeout=300)
     flat = " ".join(printed.split())
     assert run.returncode == 1
@@ -73,10 +86,10 @@ def test_a_killed_worker_fails_its_own_node_and_no_other(project_folder: Path) -
 def test_a_killed_run_leaves_no_worker_and_the_next_one_goes_on(project_folder: Path) -> None:
     run = started(project_folder)
     wait_for(lambda: bool(list(checkpoint(project_folder).glob(".writing-*"))))
-    workers = working(run)
+    workers = list(memory_of_workers(run))
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    wait_for(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in workers), 20)
+    wait_for(lambda: not any(is_alive(worker) for worker in workers), 20)
     assert unfinished(project_folder)  # nobody was left to say that it ended
     with open_instance(Project(project_folder)) as instance:
         close_dead_runs(instance)

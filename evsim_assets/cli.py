@@ -1,4 +1,4 @@
-"""The command line: `evsim run`, `status`, `sql`, `survey …`.
+"""The command line: `evsim run`, `status`, `ui`, `sql`, and `survey …` (`survey_cli.py`).
 
 Belongs here: options, and what is printed. Not here: anything done (each command calls one room).
 Heavy imports stay inside the commands, so that `evsim --help` answers at once.
@@ -7,21 +7,21 @@ Heavy imports stay inside the commands, so that `evsim --help` answers at once.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from evsim_assets.console import console, own_name, short, warn
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.project import Project, find_project
+from evsim_assets.survey_cli import survey_app
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-survey_app = typer.Typer(help="Codebooks and raw waves.", no_args_is_help=True)
 app.add_typer(survey_app, name="survey")
-console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110)
 
 
 @app.command()
@@ -58,7 +56,7 @@ def run(
     name = study or _first_study(project)
     with only_one_run(project):
         session = open_session(project, name)
-        _warn(session.warnings)
+        warn(session.warnings)
         chosen = None
         if only or partition or again:
             chosen = session.nodes_named(
@@ -89,7 +87,7 @@ def status(
         except BadInput as problem:
             console.print(f"  {escape(str(problem))}", soft_wrap=True, highlight=False)
             continue
-        _warn(session.warnings)
+        warn(session.warnings)
         by_asset: dict[str, Counter[str]] = {}
         examples: dict[str, str] = {}
         for node in session.graph.nodes:
@@ -111,7 +109,7 @@ def ui(port: Annotated[int, typer.Option(help="The webserver's port.")] = 3000) 
     os.chdir(project.root)
     workspace = project.root / "workspace.yaml"
     where = ["-w", str(workspace)] if workspace.exists() else ["-m", "evsim_assets.code_location"]
-    console.print(f"http://localhost:{port}  (instance: {_short(project.dagster_home)})", highlight=False)
+    console.print(f"http://localhost:{port}  (instance: {short(project.dagster_home)})", highlight=False)
     arguments = ["dev", *where, "-p", str(port), "--log-level", "warning"]
     os.execv(sys.executable, [sys.executable, "-m", "dagster", *arguments])
 
@@ -134,65 +132,6 @@ def sql(
         print(result.to_csv(index=False), end="")
 
 
-@survey_app.command("check")
-def survey_check(
-    path: Annotated[Path, typer.Argument(help="A survey's folder, its survey.yaml, or a raw file of it.")],
-    survey: Annotated[str | None, typer.Option(help="The survey a raw file belongs to.")] = None,
-) -> None:
-    """Validate a codebook and its waves, and show what would be used and what not. Changes nothing."""
-    from evsim_assets.specs.survey import read_survey
-    from evsim_assets.surveys.landing import WaveFile, landed_waves, misnamed_files
-
-    if path.is_file() and path.name != "survey.yaml":
-        spec = find_project().survey(survey or path.resolve().parent.parent.name)
-        waves = [WaveFile(path.stem, path)]
-    else:
-        spec = read_survey((path.parent if path.is_file() else path).resolve())
-        waves = landed_waves(spec)
-    console.print(
-        f"{spec.name}: {escape(spec.title)}" + ("  [yellow](simulated)[/]" if spec.simulated else "")
-    )
-    console.print(
-        f"  {len(spec.demographics)} demographics, {len(spec.questions)} questions; codebook is valid"
-    )
-    if not waves:
-        console.print("  no wave yet: evsim survey add", spec.name, "FILE")
-    _warn(misnamed_files(spec))
-    unusable = [_check_wave(spec, wave) for wave in waves]
-    if any(unusable):
-        raise typer.Exit(1)
-
-
-@survey_app.command("add")
-def survey_add(
-    survey: Annotated[str, typer.Argument(help="The survey's name.")],
-    file: Annotated[Path, typer.Argument(help="The raw file; its name becomes the wave's.")],
-    replace: Annotated[bool, typer.Option(help="Correct a wave of that name that is there already.")] = False,
-) -> None:
-    """Put a raw file into the survey's landing folder, after a look at what is in it."""
-    from evsim_assets.surveys.landing import add_wave, read_raw, require_columns
-
-    spec = find_project().survey(survey)
-    if not file.is_file():
-        raise BadInput("no such file", file=file, remedy="check the path")
-    require_columns(read_raw(file.read_bytes(), spec.waves, file), spec, file)
-    wave = add_wave(spec, file, replace=replace)
-    console.print(f"wave {wave.wave}: {wave.path}")
-    _check_wave(spec, wave)
-    console.print("next: evsim run STUDY (a running `make ui` picks the wave up by itself)")
-
-
-@survey_app.command("simulate")
-def survey_simulate(survey: Annotated[str, typer.Argument(help="A survey with a simulation.yaml.")]) -> None:
-    """Write the simulated waves of a survey anew (same seed, same bytes)."""
-    from evsim_assets.specs.simulation import read_simulation
-    from evsim_assets.surveys.simulated import simulate, write_waves
-
-    spec = find_project().survey(survey)
-    for path in write_waves(spec, simulate(spec, read_simulation(spec))):
-        console.print(f"simulated: {path}")
-
-
 def main() -> None:
     """The `evsim` command. A BadInput is printed as it is; anything else is a bug and shows its trace."""
     warnings.filterwarnings("ignore", module="dagster")
@@ -205,11 +144,6 @@ def main() -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; what was finished is kept, run again to go on")
         sys.exit(130)
-
-
-def _warn(sentences: Sequence[str]) -> None:
-    for sentence in sentences:
-        console.print(f"[yellow]warning:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 def _first_study(project: Project) -> str:
@@ -241,43 +175,6 @@ def _status_table(by_asset: Mapping[str, Counter[str]], examples: Mapping[str, s
         shown = [str(counts[state] or "") for state in ("fresh", "stale", "missing")]
         table.add_row(f"  {asset}", *shown, escape(examples.get(asset, "")))
     return table
-
-
-def _check_wave(spec: Any, wave: Any) -> int:
-    """Print what cleaning the wave gives; returns how many cells or rows are unusable."""
-    from evsim_assets.surveys.cleaning import clean_wave
-    from evsim_assets.surveys.landing import intervention_texts, read_raw
-
-    raw = read_raw(wave.path.read_bytes(), spec.waves, wave.path)
-    cleaned = clean_wave(raw, spec, wave.wave, intervention_texts(spec), wave.path)
-    counts = cleaned.counts
-    console.print(
-        f"  wave {wave.wave}: {len(raw)} rows, {cleaned.answers['participant'].nunique()} participants;"
-        f" {counts['cells']} answer cells = {counts['used']} used + {counts['missing']} missing"
-        f" + {counts['quarantined']} quarantined"
-    )
-    for question, answers in cleaned.answers.groupby("question", sort=False)["answer"]:
-        console.print(f"    {question}: {len(answers)} answers, mean {answers.mean():.1f}, {_bars(answers)}")
-    shown = cleaned.quarantine.groupby(["column", "reason", "remedy"], sort=False)
-    for place, rows in shown:
-        column, reason, remedy = map(str, place)
-        first = rows.iloc[0]
-        console.print(
-            f"  [yellow]quarantine:[/] {escape(str(wave.path))}: row {first['row']}, {escape(column)}:"
-            f" {escape(reason)} (got {escape(repr(first['value']))}; {len(rows)} in all)\n"
-            f"    Remedy: {escape(remedy)}",
-            soft_wrap=True,
-            highlight=False,
-        )
-    return len(cleaned.quarantine)
-
-
-def _bars(answers: pd.Series[Any]) -> str:
-    """A histogram in eleven characters, from the lowest answer to the highest."""
-    import numpy as np
-
-    counts, _ = np.histogram(answers, bins=11)
-    return "".join(" ▁▂▃▄▅▆▇█"[round(8 * count / max(counts.max(), 1))] for count in counts)
 
 
 def _say_what_was_done(progress: Progress, of_some: bool) -> None:
@@ -326,22 +223,9 @@ def _show_results(project: Project, study: str) -> None:
         study=study,
         survey=spec.survey,
         simulated=project.survey(spec.survey).simulated,
-        report=_short(shown),
-        evsim=_own_name(),
+        report=short(shown),
+        evsim=own_name(),
     )
-
-
-def _own_name() -> str:
-    """How this command can be typed from here: `evsim`, or `.venv/bin/evsim`."""
-    called = Path(sys.argv[0])
-    if called.name != "evsim":
-        return f"{Path(sys.executable).name} -m evsim_assets.cli"
-    return "evsim" if shutil.which("evsim") else str(_short(called.absolute()))
-
-
-def _short(path: Path) -> Path:
-    """The path from here, where it is below here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _as_rich(result: pd.DataFrame) -> Table:

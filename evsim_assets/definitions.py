@@ -16,10 +16,12 @@ from evsim_assets.prompts.assets import prompt_assets
 from evsim_assets.reports.assets import report_assets
 from evsim_assets.simulation.assets import simulation_assets
 from evsim_assets.specs.project import Project, find_project
-from evsim_assets.surveys.assets import look_for_waves, survey_assets
+from evsim_assets.surveys.assets import survey_assets
+from evsim_assets.surveys.observed import look_for_waves
 from evsim_resources.compute import Compute
-from evsim_resources.lake import Lake, TableIOManager
+from evsim_resources.lake import Lake
 from evsim_resources.models import ModelHub
+from evsim_resources.tables import TableIOManager
 from evsim_resources.warehouse import Warehouse
 
 # Data versions of outputs are a beta of Dagster's; its version is pinned, and tests cover what is used.

@@ -1,17 +1,26 @@
 """The lake: where tables and checkpoints lie, and how they are written so that none is ever half there.
 
-Belongs here: paths, atomic writes, content hashes, the Parquet IO manager. Not here: versioned
-folders (`versions.py`), SQL (`warehouse.py`), what any table means.
+Belongs here: paths, atomic writes and what killed writers leave, scratch folders, content hashes.
+Not here: how assets hand tables over (`tables.py`), versioned folders (`versions.py`), SQL
+(`warehouse.py`), what any table means.
 """
 
 import errno
 import hashlib
 import io
 import os
+import platform
+import re
 import shlex
+import shutil
+import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -22,16 +31,31 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from evsim_assets.specs.errors import BadInput
-from evsim_resources.compute import failure
 
 DIMENSION = "evsim/partition_dimension"
 """Definition metadata: the name of a single-dimension asset's partitions, such as `adapter`."""
 
-OF_A_SURVEY = frozenset({"raw_wave", "clean_wave", "quarantine", "responses", "splits"})
+OF_A_SURVEY = frozenset(
+    {"raw_wave", "clean_wave", "quarantine", "responses", "superseded", "splits", "split_report", "drift"}
+)
 """Assets that are a survey's; all others are a study's. Both may have the same name."""
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """Errors of a file system that takes no more: full, over quota, read-only, broken."""
+
+
+UNFINISHED = re.compile(r"\..+\.[0-9a-f-]{32,}\.tmp|\.writing-.+")
+"""What a killed writer leaves beside a table or among versions; no reader looks at these names."""
+
+ABANDONED_SECONDS = 24 * 3600
+"""After this long untouched, what a writer elsewhere left unfinished counts as given up."""
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """A stored table as local Parquet files, one a partition, in the partitions' sorted order."""
+
+    paths: tuple[Path, ...]
 
 
 class Lake(dg.ConfigurableResource):
@@ -68,22 +92,84 @@ class Lake(dg.ConfigurableResource):
     def read_table(self, key: Sequence[str], partition: Mapping[str, str] | None = None) -> pd.DataFrame:
         """A stored table. Raises BadInput when it is not there or cannot be read."""
         path = self.table_file(key, partition)
-        what = "/".join(key)
+        with _reading(path, key, partition), path.open("rb") as file:
+            return pq.read_table(file, page_checksum_verification=True).to_pandas()
+
+    def table_path(
+        self, key: Sequence[str], partition: Mapping[str, str] | None = None, *, fetched: Path | None = None
+    ) -> Path:
+        """A stored table's file on this machine; one of a remote lake is copied into the folder `fetched`.
+
+        Only the file's footer is looked at: a file cut short is found, a changed value is not (DuckDB
+        writes no page checksums). Raises BadInput when it is not there or is no Parquet.
+        """
+        stored = self.table_file(key, partition)
+        with _reading(stored, key, partition):
+            if fetched is None:
+                path = local(stored)
+            else:
+                path = fetched / f"{uuid.uuid4().hex}.parquet"
+                stored.fs.get_file(stored.path, str(path))
+            pq.read_metadata(path)
+        return path
+
+    def take_table(self, file: Path, key: Sequence[str], partition: Mapping[str, str] | None = None) -> UPath:
+        """Move a finished Parquet file into its place as the table; readers see the old one or this.
+
+        Raises:
+            BadInput: the file is not there, or the file system refuses; the old table is as it was.
+        """
+        if not file.is_file():
+            raise BadInput(
+                "the file of the new table was gone before it could be stored",
+                file=str(file),
+                remedy="yield the output within `with lake.scratch()`: returned, it leaves the block"
+                " first and the folder is removed",
+            )
+        target = self.table_file(key, partition)
+        move_atomically(file, target)
+        return target
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A new local folder for files in the making, removed at the end of the block.
+
+        It is on the lake's own file system, so that a finished table needs no copying; for a remote
+        lake, in the system's temporary folder. Those that killed processes left are removed first.
+
+        Raises:
+            BadInput: the file system refuses.
+        """
+        here = is_local(self.path)
+        base = local(self.path / ".scratch") if here else Path(tempfile.gettempdir())
+        prefix = "" if here else "evsim-scratch-"
+        with storing(UPath(base)):
+            base.mkdir(parents=True, exist_ok=True)
+            sweep(base, re.compile(re.escape(prefix) + ".+"))
+            folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{writer()}-", dir=base))
         try:
-            with path.open("rb") as file:
-                return pq.read_table(file, page_checksum_verification=True).to_pandas()
-        except FileNotFoundError:
-            raise BadInput(
-                "the table has not been materialized",
-                file=str(path),
-                remedy=f"materialize {what} first: {run_again(key, partition).removesuffix(' --again')}",
-            ) from None
-        except (pa.ArrowException, OSError) as error:
-            raise BadInput(
-                f"the stored table cannot be read: {error}",
-                file=str(path),
-                remedy=f"materialize it again: {run_again(key, partition)}",
-            ) from error
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _reading(path: UPath, key: Sequence[str], partition: Mapping[str, str] | None) -> Iterator[None]:
+    """Say which table could not be read and how to make it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise BadInput(
+            "the table has not been materialized",
+            file=str(path),
+            remedy=f"materialize {'/'.join(key)} first: {run_again(key, partition).removesuffix(' --again')}",
+        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(
+            f"the stored table cannot be read: {error}",
+            file=str(path),
+            remedy=f"materialize it again: {run_again(key, partition)}",
+        ) from error
 
 
 def run_again(key: Sequence[str], partition: Mapping[str, str] | None = None) -> str:
@@ -98,13 +184,44 @@ def write_atomically(target: UPath, content: bytes) -> None:
     """Write beside the target and rename; object stores show an object only once it is whole.
 
     A full disk or a killed process leaves the old file as it was (and, killed, a `.tmp` that no
-    reader looks at).
+    reader looks at and the next write removes).
 
     Raises:
         BadInput: the file system refuses (full, read-only).
     """
+
+    def fill(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
     with storing(target):
-        _write_atomically(target, content)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if is_local(target):
+            _replace(local(target), fill)
+        else:
+            target.write_bytes(content)
+
+
+def move_atomically(file: Path, target: UPath) -> None:
+    """Move a finished local file to `target`, of any size at flat memory, with the same promises.
+
+    Raises:
+        BadInput: the file system refuses (full, read-only); `file` and `target` are as they were.
+    """
+    with storing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if is_local(target):
+            sweep(local(target.parent), UNFINISHED)
+            _sync(file)
+            try:
+                os.replace(file, local(target))
+                return
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+            _replace(local(target), lambda temporary: shutil.copyfile(file, temporary))
+        else:
+            target.fs.put_file(str(file), target.path)
+        file.unlink()
 
 
 @contextmanager
@@ -122,21 +239,73 @@ def storing(target: UPath) -> Iterator[None]:
         ) from error
 
 
-def _write_atomically(target: UPath, content: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not is_local(target):
-        target.write_bytes(content)
-        return
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+def _replace(target: Path, fill: Callable[[Path], Any]) -> None:
+    sweep(target.parent, UNFINISHED)
+    temporary = target.parent / f".{target.name}.{writer()}-{uuid.uuid4().hex}.tmp"
     try:
-        with open(str(temporary), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(str(temporary), str(target))
+        fill(temporary)
+        _sync(temporary)
+        os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync(file: Path) -> None:
+    """The file's bytes on the disk before it gets its name, so that a crash leaves no empty table."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def writer() -> str:
+    """This process, as the names of unfinished files tell it: `<pid>-<machine>`."""
+    return f"{os.getpid()}-{_machine()}"
+
+
+@cache
+def _machine() -> str:
+    """Eight hex digits of where a process id means this process: host, boot and container."""
+    told = [platform.node()]
+    with suppress(OSError):
+        told.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        told.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+
+
+def sweep(folder: Path, named: re.Pattern[str]) -> None:
+    """Remove what dead writers left unfinished in a folder, of the names that match.
+
+    Whether a writer on another machine lives cannot be seen from here: its leftovers, and those that
+    name no writer, go when nothing in them was touched for a day. What cannot be removed stays.
+    """
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if named.fullmatch(path.name):
+                with suppress(OSError):
+                    if _abandoned(path):
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _abandoned(path: Path) -> bool:
+    told = re.search(r"(\d+)-([0-9a-f]{8})-\w+(?:\.tmp)?$", path.name)
+    if told and told[2] == _machine():
+        try:
+            os.kill(int(told[1]), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False  # another user's process
+        return False
+    touched = [entry.lstat().st_mtime for entry in (path, *path.rglob("*"))]
+    return time.time() - max(touched) > ABANDONED_SECONDS
+
+
+def local(path: UPath) -> Path:
+    """A path of this machine's file system as such."""
+    return Path(path.path)
 
 
 def is_local(path: UPath) -> bool:
@@ -169,47 +338,8 @@ def _stream(table: pa.Table) -> pa.Buffer:
     return sink.getvalue()
 
 
-def partition_of(context: Any, metadata: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """The partition of an output or input context as {dimension: key}."""
-    if not context.has_asset_partitions:
-        return None
-    return partition_folders(context.asset_partition_key, metadata)
-
-
 def partition_folders(partition_key: str, metadata: Mapping[str, Any] | None) -> dict[str, str]:
     """{dimension: key} of one partition key."""
     if isinstance(partition_key, dg.MultiPartitionKey):
         return dict(partition_key.keys_by_dimension)
     return {str((metadata or {}).get(DIMENSION, "partition")): partition_key}
-
-
-class TableIOManager(dg.ConfigurableIOManager):
-    """Stores every table as Parquet in the lake, one file a partition.
-
-    An input of several partitions arrives as one table, its partitions in sorted order.
-    """
-
-    lake: dg.ResourceDependency[Lake]
-
-    def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
-        """Store the output under its asset key and partition."""
-        where = partition_of(context, context.definition_metadata)
-        try:
-            path = self.lake.write_table(obj, context.asset_key.path, where)
-        except BadInput as error:
-            raise failure(error) from error
-        context.add_output_metadata({"path": dg.MetadataValue.path(str(path))})
-
-    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
-        """Read the upstream table, whole."""
-        key = context.asset_key.path
-        upstream = context.upstream_output
-        metadata = upstream.definition_metadata if upstream is not None else None
-        places: list[dict[str, str] | None] = [None]
-        if context.has_asset_partitions:
-            places = [partition_folders(p, metadata) for p in sorted(context.asset_partition_keys)]
-        try:
-            tables = [self.lake.read_table(key, place) for place in places]
-        except BadInput as error:
-            raise failure(error) from error
-        return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)

@@ -5,8 +5,10 @@ loading weights (`evsim_assets/adapters`). Nothing is downloaded behind anybody'
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -62,6 +64,22 @@ class ModelHub(dg.ConfigurableResource):
     def tokenizer_digest(self, spec: ModelSpec) -> str:
         """A hash of the tokenizer's files and chat template alone; 'absent' if the model is not here."""
         return self._digest(spec, lambda path: any(path.match(name) for name in TOKENIZER_FILES))
+
+    def tokenizer(self, name: str, spec: ModelSpec) -> Any:
+        """The model's tokenizer. Raises BadInput when the model is not on this machine."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(
+            str(self.folder(name, spec)), local_files_only=True, trust_remote_code=spec.trust_remote_code
+        )
+
+    def context_length(self, name: str, spec: ModelSpec) -> int | None:
+        """How many tokens the model can read, as its configuration says; None where it says nothing."""
+        config = json.loads((self.folder(name, spec) / "config.json").read_text(encoding="utf-8"))
+        said = config.get("max_position_embeddings") or config.get("text_config", {}).get(
+            "max_position_embeddings"
+        )
+        return int(said) if said else None
 
     def _digest(self, spec: ModelSpec, counts: Callable[[Path], bool]) -> str:
         folder = self._find(spec)

@@ -9,16 +9,19 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import dagster as dg
 import pandas as pd
+import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.compute import failure
 from evsim_resources.lake import content_hash
+from evsim_resources.tables import NewTable
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -43,6 +46,46 @@ def table_output(
         data_version=dg.DataVersion(content_hash(table)),
         metadata=describe(table) | metadata,
     )
+
+
+def table_file_output(path: Path, *, output_name: str = "result", **metadata: Any) -> dg.Output[NewTable]:
+    """A Parquet file in scratch as an output that becomes the asset's table, never loaded whole.
+
+    Yield it within the block that owns the file, since the file is moved before the asset goes on;
+    returned, the block ends first and the output is refused:
+
+        with lake.scratch() as folder:
+            ...
+            yield table_file_output(folder / "prompts.parquet")
+
+    The data version is the SHA-256 of the file's bytes. DuckDB writes equal bytes for equal rows in
+    equal order with equally many threads; rows in another order are another table, as they are for
+    `table_output`, and joins and groups have no order until they are sorted by something unique.
+    Another version of DuckDB, or another number of threads, may write the same rows in other bytes:
+    what lies downstream is then made anew, once, to no harm but its time.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return dg.Output(
+        NewTable(path),
+        output_name,
+        data_version=dg.DataVersion(digest),
+        metadata=describe_file(path) | metadata,
+    )
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """As `describe`, of a Parquet file: from its footer, and from the head of its first row group."""
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
+        columns = [dg.TableColumn(field.name, str(field.type)) for field in file.schema_arrow]
+        heads = file.iter_batches(PREVIEW_ROWS, row_groups=range(min(1, file.num_row_groups)))
+        head = next(heads, None)
+        shown = file.schema_arrow.empty_table() if head is None else head
+        return {
+            "dagster/row_count": file.metadata.num_rows,
+            "dagster/column_schema": dg.TableSchema(columns),
+            "preview": dg.MetadataValue.md(_markdown(shown.to_pandas(integer_object_nulls=True))),
+        }
 
 
 def describe(table: pd.DataFrame) -> dict[str, Any]:

@@ -23,7 +23,17 @@ from typing import Any
 from upath import UPath
 
 from evsim_assets.specs.errors import BadInput
-from evsim_resources.lake import Lake, is_local, run_again, storing, write_atomically
+from evsim_resources.lake import (
+    UNFINISHED,
+    Lake,
+    is_local,
+    local,
+    run_again,
+    storing,
+    sweep,
+    write_atomically,
+    writer,
+)
 
 MANIFEST, POINTER = "manifest.json", "current"
 
@@ -60,8 +70,9 @@ class VersionedStore:
 
     def _write(self, fill: Callable[[Path], Mapping[str, Any]]) -> Version:
         self.folder.mkdir(parents=True, exist_ok=True)
-        parent = str(self.folder) if is_local(self.folder) else None
-        workplace = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+        parent = local(self.folder) if is_local(self.folder) else Path(tempfile.gettempdir())
+        sweep(parent, UNFINISHED)
+        workplace = Path(tempfile.mkdtemp(prefix=f".writing-{writer()}-", dir=parent))
         try:
             said = dict(fill(workplace))
             files = {

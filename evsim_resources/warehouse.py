@@ -32,7 +32,7 @@ class Warehouse(dg.ConfigurableResource):
         root = self.lake.path
         if not root.exists():
             return {}
-        for owner in sorted(p for p in root.iterdir() if p.is_dir()):
+        for owner in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
             for asset in sorted(p for p in owner.iterdir() if p.is_dir()):
                 files = sorted(asset.rglob("data.parquet"), key=str)
                 if files:

@@ -42,13 +42,13 @@ def test_every_asset_of_a_simulated_survey_says_so_and_none_of_a_real_one(projec
     [
         ("studies/small.yaml", "^title: .*", "title: Another", {"small/report", "small/answer_histograms"}),
         ("studies/small.yaml", "^title:", "note: A note\ntitle:", {"small/report"}),
-        ("surveys/ev_shift/survey.yaml", "^title: .*", "title: Another", {"small/report"}),
+        ("surveys/ev_shift/survey.yaml", "^title: .*", "title: Another", {"small/report", "ev_shift/drift"}),
         ("surveys/ev_shift/survey.yaml", "^  Simulated stand-in", "  A stand-in", {"small/report"}),
         (
             "surveys/ev_shift/survey.yaml",
             "^simulated: true",
             "simulated: false",
-            {"small/report", "small/answer_histograms"},
+            {"small/report", "small/answer_histograms", "ev_shift/drift"},
         ),
     ],
     ids=["title", "note", "survey-title", "source", "simulated"],

@@ -12,8 +12,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from evsim_assets.adapters.own_prompts import own_prompts
 from evsim_assets.adapters.training import TrainingResult, train
 from evsim_assets.automation import refreshed
+from evsim_assets.prompts.lengths import require_within_context
 from evsim_assets.specs.study import AdapterSpec, StudySpec
 from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.compute import Compute
@@ -84,13 +86,17 @@ def adapter_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         spec = study.adapter(context.partition_key)
         refusing(hub.require, {spec.model: study.models[spec.model]})
         refusing(compute.require, study.compute)
+        own = refusing(own_prompts, prompts, spec.template)
+        tokenizer = hub.tokenizer(spec.model, study.models[spec.model])
+        context_length = hub.context_length(spec.model, study.models[spec.model])
+        refusing(require_within_context, own, tokenizer, spec.model, context_length)
         results: list[TrainingResult] = []
 
         def fill(folder: Path) -> dict[str, Any]:
             said = _manifest(study, spec, hub)
             if spec.method != "pretrained":
-                results.append(_train(study, spec, prompts, hub, compute, folder, context.log))
-                said["training"] = _reproducible(results[0]) | {"data_version": content_hash(prompts)}
+                results.append(_train(study, spec, own, hub, compute, folder, context.log))
+                said["training"] = _reproducible(results[0]) | {"data_version": content_hash(own)}
             return said
 
         stored = refusing(checkpoint_store(lake, study, spec.key).write, fill)

@@ -7,10 +7,12 @@ which participants a data fraction keeps. Not here: what a loss makes of them (`
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from evsim_assets.adapters.own_prompts import answer_labels
 from evsim_assets.prompts.chat import render
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.seeds import keyed_rank
@@ -22,7 +24,8 @@ from evsim_assets.token_tree.losses import Text, candidate_masses
 def texts_by_participant(prompts: pd.DataFrame, tokenizer: Any, spec: AdapterSpec) -> dict[str, list[Text]]:
     """Every participant's texts in the order of the table; participants in order of appearance.
 
-    With `spec.answers` "digit", of the 0–9 form of each question (`user_digit`, `answer_digit`).
+    With `spec.answers` "digit", of the 0–9 form of each question (`user_digit`, `target_digit`). What is
+    learnt is the target: the number, or the label of a question that is answered by label.
 
     Raises:
         BadInput: a row has no 0–9 form though the adapter answers in digits.
@@ -30,10 +33,9 @@ def texts_by_participant(prompts: pd.DataFrame, tokenizer: Any, spec: AdapterSpe
     candidates = _Candidates(tokenizer, spec.penalty)
     texts: dict[str, list[Text]] = {}
     for row in prompts.itertuples(index=False):
-        user, answer, scale = _asked(row, spec.answers == "digit")
-        system = str(row.system)
-        prompt, answer_tokens = render(tokenizer, system, user, str(answer))
-        near = candidates.near(answer, answer_tokens, scale, system, user)
+        asked = _asked(row, spec.answers == "digit")
+        prompt, answer_tokens = render(tokenizer, asked.system, asked.user, asked.target)
+        near = candidates.near(asked, answer_tokens)
         texts.setdefault(str(row.participant), []).append(Text(prompt, answer_tokens, near))
     return texts
 
@@ -51,22 +53,40 @@ def fraction_of(participants: Iterable[str], fraction: float, seed: int) -> list
     return [p for p in everyone if p in kept]
 
 
-def _asked(row: Any, digit: bool) -> tuple[str, int, Scale]:
-    """The user message, the answer and the scale of a prompt row."""
+@dataclass(frozen=True)
+class _Asked:
+    """One row as the adapter sees it. `labels`: the answers' words, low to high; none: numbers."""
+
+    system: str
+    user: str
+    answer: int
+    target: str
+    scale: Scale
+    labels: tuple[str, ...]
+
+    def text(self, answer: int) -> str:
+        """How an answer of the scale is written."""
+        return self.labels[self.scale.answers.index(answer)] if self.labels else str(answer)
+
+
+def _asked(row: Any, digit: bool) -> _Asked:
+    """The messages, the answer and its text of a prompt row."""
+    system = str(row.system)
     if not digit:
         scale = Scale(low=int(row.low), high=int(row.high), step=int(row.step))
-        return row.user, int(row.answer), scale
+        labels = answer_labels(row.labels)
+        return _Asked(system, str(row.user), int(row.answer), str(row.target), scale, labels)
     if pd.isna(row.answer_digit) or pd.isna(row.user_digit):
         raise BadInput(
             "the prompt has no 0–9 form, but the adapter answers in digits",
             value=row.prompt_id,
             remedy="use answers: native for this survey",
         )
-    return row.user_digit, int(row.answer_digit), DIGITS
+    return _Asked(system, str(row.user_digit), int(row.answer_digit), str(row.target_digit), DIGITS, ())
 
 
 class _Candidates:
-    """The answers near a given one with their mass and tokens; each answer is rendered once.
+    """The answers near a given one with their mass and tokens; each text is rendered once.
 
     That is right as long as the tokens after the prompt do not depend on the prompt, which is
     checked at every row's own answer.
@@ -74,21 +94,21 @@ class _Candidates:
 
     def __init__(self, tokenizer: Any, penalty: LossSpec | None) -> None:
         self.tokenizer, self.penalty = tokenizer, penalty
-        self.tokens: dict[int, list[int]] = {}
+        self.tokens: dict[str, list[int]] = {}
 
-    def near(
-        self, answer: int, answer_tokens: list[int], scale: Scale, system: str, user: str
-    ) -> list[tuple[float, list[int]]]:
+    def near(self, asked: _Asked, answer_tokens: list[int]) -> list[tuple[float, list[int]]]:
         if self.penalty is None:
             return []
-        if self.tokens.setdefault(answer, answer_tokens) != answer_tokens:
+        if self.tokens.setdefault(asked.target, answer_tokens) != answer_tokens:
             raise BadInput(
                 "the tokens of an answer depend on the prompt before it",
-                value=answer,
+                value=asked.target,
                 remedy="use a chat template that separates the answer from the prompt",
             )
-        masses = candidate_masses(answer, scale.answers, self.penalty.d)
-        for a, _ in masses:
-            if a not in self.tokens:
-                self.tokens[a] = render(self.tokenizer, system, user, str(a))[1]
-        return [(mass, self.tokens[a]) for a, mass in masses]
+        masses = candidate_masses(asked.answer, asked.scale.answers, self.penalty.d)
+        return [(mass, self._tokens_of(asked.text(answer), asked)) for answer, mass in masses]
+
+    def _tokens_of(self, text: str, asked: _Asked) -> list[int]:
+        if text not in self.tokens:
+            self.tokens[text] = render(self.tokenizer, asked.system, asked.user, text)[1]
+        return self.tokens[text]

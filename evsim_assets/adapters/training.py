@@ -28,6 +28,7 @@ from evsim_assets.adapters.base_model import (
     quiet_libraries,
     storage_of,
 )
+from evsim_assets.adapters.own_prompts import own_prompts
 from evsim_assets.adapters.steps import plan_steps
 from evsim_assets.adapters.texts import fraction_of, texts_by_participant
 from evsim_assets.specs.errors import BadInput
@@ -89,7 +90,8 @@ def train(
     On one CPU thread the same input gives the same bytes.
 
     Args:
-        prompts: the study's prompts, splits "train" and "validation" (others are not looked at).
+        prompts: the study's prompts; only those in the adapter's own wording, and of them only the
+            splits "train" and "validation", are looked at: what is held out is neither.
         seed: the study's. Fraction, batches and LoRA's first weights follow from it and the trial
             alone, so that adapters of one trial are compared on the same draws.
         recorded_as: the base model's name in adapter_config.json (`source` may be a path that
@@ -108,7 +110,8 @@ def train(
     tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
     training, alpha = spec.training, spec.penalty.alpha if spec.penalty else 0.0
     trial = str(spec.trial)
-    kept = _kept(prompts, spec.fraction, derived_seed(seed, "fraction", trial))
+    worded = own_prompts(prompts, spec.template)
+    kept = _kept(worded, spec.fraction, derived_seed(seed, "fraction", trial))
     trees = {
         split: [
             weigh(texts, training.loss_on, alpha)

@@ -12,14 +12,16 @@ from evsim_assets.automation import cheap, refreshed
 from evsim_assets.baselines.curves import baseline_curves as curves_of
 from evsim_assets.baselines.curves import chosen_on_validation
 from evsim_assets.baselines.fits import fit_grid
-from evsim_assets.prompts.render import is_wide, sampled_participants
-from evsim_assets.specs.study import StudySpec
-from evsim_assets.specs.survey import SurveySpec
-from evsim_resources.lake import DIMENSION
+from evsim_assets.baselines.rows import answers_in_splits, read_answers
+from evsim_assets.prompts.sampling import sampled_participants
+from evsim_assets.prompts.templates_sql import has_digits
+from evsim_assets.specs.study import AnswerScale, StudySpec
+from evsim_assets.specs.survey import Scale, SurveySpec
+from evsim_resources.lake import DIMENSION, TableFiles
 from evsim_resources.outputs import OWNERS, about, markdown, refusing, spec_hash, table_output
 from evsim_resources.progress import reporter
 
-VERSION = "1"
+VERSION = "2"
 
 
 def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
@@ -31,7 +33,9 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         study.seed,
         study.sample,
         answer_scales(survey, study),
-        survey.model_dump(include={"demographics", "questions"}),
+        survey.demographics,
+        survey.questions,
+        survey.held_out,
     )
     fits_key = [study.name, "baseline_fits"]
 
@@ -52,18 +56,18 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         ),
     )
     def baseline_fits(
-        context: dg.AssetExecutionContext, responses: pd.DataFrame, splits: pd.DataFrame
+        context: dg.AssetExecutionContext, responses: TableFiles, splits: pd.DataFrame
     ) -> dg.Output[pd.DataFrame]:
         algorithm = context.partition_key
         people = refusing(sampled_participants, splits, study.sample)
-        rows = responses.merge(people[["participant", "split"]], on="participant")
+        rows = answers_in_splits(read_answers(responses.paths, survey), people, survey.held_out)
         tables = [
             fit_grid(
                 algorithm,
                 getattr(study.baselines, algorithm, None),
                 rows,
                 demographics=survey.demographics,
-                scales={q.id: q.scale for q in survey.questions},
+                scales=scales_on(answers, survey),
                 seed=study.seed,
                 answers=answers,
                 max_train_rows=study.baselines.max_train_rows,
@@ -108,7 +112,13 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     return [baseline_fits, baseline_curves, chosen_baselines]
 
 
-def answer_scales(survey: SurveySpec, study: StudySpec) -> list[Any]:
-    """The survey's own scale, and 0–9 where some adapter answers on it and some question is wider."""
+def answer_scales(survey: SurveySpec, study: StudySpec) -> list[AnswerScale]:
+    """The survey's own scale, and 0–9 where some adapter answers on it and some question can be."""
     digits = any(spec.answers == "digit" for spec in study.adapter_specs)
-    return ["native", *(["digit"] if digits and any(is_wide(q.scale) for q in survey.questions) else [])]
+    return ["native", "digit"] if digits and scales_on("digit", survey) else ["native"]
+
+
+def scales_on(answers: AnswerScale, survey: SurveySpec) -> dict[str, Scale]:
+    """The scale of what people answered, of the questions that have a form on this answer scale."""
+    asked = [q for q in survey.questions if answers == "native" or has_digits(q)]
+    return {q.id: q.answer_scale for q in asked}

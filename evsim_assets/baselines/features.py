@@ -50,11 +50,11 @@ def learn_features(train: pd.DataFrame, demographics: Sequence[Demographic]) -> 
 
     A column that never varies in training tells nothing and is left out.
     """
-    single = {d.slug: _levels(train[d.slug]) for d in demographics if not d.several}
+    single = {d.slug: _levels(train[d.slug]) for d in demographics if not d.has_several}
     single[INTERVENTION] = _levels(train[INTERVENTION])
     several = {}
     for demographic in demographics:
-        if demographic.several:
+        if demographic.has_several:
             cells = train[demographic.slug].dropna()
             several[demographic.slug] = tuple(sorted({o for cell in cells for o in _options(cell)}))
     return Features({column: levels for column, levels in single.items() if len(levels) > 1}, several)

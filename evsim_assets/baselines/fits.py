@@ -17,7 +17,13 @@ from evsim_assets.baselines.boosting import catboost_settings, fit_catboost
 from evsim_assets.baselines.features import learn_features
 from evsim_assets.baselines.problem import Fitted, Floats, Problem, Setting, setting_text
 from evsim_assets.baselines.svr import distinct_models, fit_svr, svr_settings
-from evsim_assets.metrics.measures import answer_counts, answer_positions, population_measures, rmse
+from evsim_assets.metrics.measures import (
+    answer_counts,
+    answer_positions,
+    balanced,
+    population_measures,
+    rmse,
+)
 from evsim_assets.metrics.nulls import distribution_rows
 from evsim_assets.specs.seeds import derived_seed
 from evsim_assets.specs.study import AnswerScale, CatBoostGrid, SvrGrid
@@ -60,7 +66,7 @@ def fit_grid(
     Args:
         grid: of the algorithm; None for `random`, which is uniform over the answers and measured
             exactly (rmse: root of the expected squared error), so it needs no draws.
-        rows: responses with their participant's `split`.
+        rows: responses with their participant's `split`, without those held out of training.
         scales: each question's scale. answers: `digit` rescales answers to 0–9 and leaves out
             questions with ten answers or fewer.
         seed: the study's. max_train_rows: train on a random part of this many rows (`train_rows`
@@ -68,11 +74,12 @@ def fit_grid(
         on_progress: called with (fraction done, message) after each model.
 
     Targets are scaled to 0–1. A prediction is scaled back and rounded, halves up, to the nearest
-    answer. A regressor may predict beyond the scale, where no answer is nearer than the end: those
-    predictions become the end's answer and are counted in `clipped`. `seconds` is the time of a
-    model's fit and prediction, repeated for every setting that is the same model; `converged` is
-    False where SVR stopped at its limit of iterations. A question without rows in a split gets a
-    `reason`.
+    answer. Measures count answers by their survey weight, and `n` those with one above 0; fits are
+    unweighted, as adapters are. A regressor may predict beyond the scale, where no answer is nearer
+    than the end: those predictions become the end's answer and are counted in `clipped`. `seconds` is
+    the time of a model's fit and prediction, repeated for every setting that is the same model;
+    `converged` is False where SVR stopped at its limit of iterations. A question without rows in a
+    split gets a `reason`.
     """
     problems = list(_questions(rows, scales, answers))
     settings = _settings(algorithm, grid)
@@ -81,7 +88,8 @@ def fit_grid(
     done = 0
     for question, scale, part in problems:
         place = {"algorithm": algorithm, "question": question, "answers": answers}
-        splits = {s: part[part["split"] == s] for s in ("train", *EVALUATED)}
+        counted = part[(part["split"] == "train") | (part["weight"] > 0)]
+        splits = {s: counted[counted["split"] == s] for s in ("train", *EVALUATED)}
         if algorithm == "random":
             records += [place | row for row in _random_rows(splits, scale)]
             continue
@@ -170,13 +178,13 @@ def _fitted_rows(
 ) -> Iterator[dict[str, Any]]:
     measured = {}
     for split, predictions in fitted.predictions.items():
-        answers = splits[split]["answer"].to_numpy()
+        answers, weights = _answers_of(splits[split])
         given, clipped = predicted_answers(predictions, scale)
-        human, model = answer_counts(answers, scale), answer_counts(given, scale)
+        human, model = answer_counts(answers, scale, weights), answer_counts(given, scale, weights)
         population = population_measures(scale, human, model)
         measured[split] = {
             "kl": float(population["kl"]),
-            "rmse": rmse(answers, given),
+            "rmse": rmse(answers, given, weights),
             "w1": float(population["w1"]),
             "n": len(answers),
             "clipped": clipped,
@@ -187,14 +195,19 @@ def _fitted_rows(
             yield {"setting": setting_text(setting), "split": split, "reason": None} | fit | values
 
 
+def _answers_of(rows: pd.DataFrame) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Answers and survey weights of mean 1, (n,) each, n at least 1."""
+    return rows["answer"].to_numpy(dtype=np.int64), balanced(rows["weight"])
+
+
 def _random_rows(splits: Mapping[str, pd.DataFrame], scale: Scale) -> Iterator[dict[str, Any]]:
     uniform = np.full(len(scale.answers), 1 / len(scale.answers))
     for split in EVALUATED:
-        answers = splits[split]["answer"].to_numpy(dtype=np.int64)
-        if not len(answers):
+        if not len(splits[split]):
             yield from _unfitted_rows([{}], f"no {split} answers", (split,))
             continue
-        measured = distribution_rows(scale, answers, uniform)
+        answers, weights = _answers_of(splits[split])
+        measured = distribution_rows(scale, answers, weights, uniform)
         rows = {(r["point_answer"], r["measure"]): r["value"] for r in measured}
         yield {
             "setting": "{}",

@@ -14,6 +14,10 @@ Decoded rows visit prompts in proportion to no_number(x), so their share that sa
 Adding the decoded rows themselves (divided by replicates) has the same mean, but more noise, and
 could show a success rate above 1. The success rate is the sum over a, divided by the prompts.
 `off_scale` and `unexpanded` mass never counts as success, and both are reported beside it.
+
+**Survey weights.** Every prompt counts by its person's weight w(x), of mean 1 over the question's test
+answers: the sums over x above are of w(x) p(a|x) and w(x) no_number(x), decoded rows count w(x) each, and
+the means of measures, errors and masses are weighted. Counts of prompts (`n`, `n_failed`) are not.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evsim_assets.adapters.own_prompts import own_prompts
 from evsim_assets.metrics.human_answers import HumanAnswers, human_answers
 from evsim_assets.metrics.measures import (
     POPULATION_MEASURES,
@@ -54,9 +59,10 @@ LOST_MASSES = ("off_scale", "no_number", "unexpanded")
 class SimulatedAnswers:
     """One question at one temperature, for n prompts in the order of `human.rows`.
 
-    `population` (K,): expected answers, summing to the expected successes. `conditional` (n, K):
-    each prompt's own success mass by answer (rows sum to 1 or less). `sampled`: generations with
-    `prompt` (row of human.rows), `replicate`, `answer` (NaN for a failure). `lost`: mean masses.
+    `population` (K,): expected answers by survey weight, summing to the expected successes.
+    `conditional` (n, K): each prompt's own success mass by answer (rows sum to 1 or less). `sampled`:
+    generations with `prompt` (row of human.rows), `replicate`, `answer` (NaN for a failure). `lost`: mean
+    masses.
     """
 
     temperature: float
@@ -78,7 +84,7 @@ def score(
     """The metrics of one adapter: `factors`, then MEASURE_COLUMNS.
 
     Args:
-        prompts: the study's; the rows whose split is test are scored.
+        prompts: the study's; the rows of split test in the adapter's own wording are scored.
         distributions: the adapter's answer distributions, one row a prompt and temperature.
         generations: the adapter's generations at all temperatures.
         factors: `AdapterSpec.factors`; `answers` says whether 0–9 or the survey's scale is scored.
@@ -109,7 +115,7 @@ def population_histograms(
 ) -> pd.DataFrame:
     """The answers behind the measures: `factors`, temperature, question, answer, human, simulated.
 
-    One row an answer of the scale. `human` counts test answers; `simulated` is the expected count
+    One row an answer of the scale. `human` counts test answers by weight; `simulated` is the expected count
     of answers, failures left out, so its sum over answers is the expected number of successes.
     """
     parts, known = [], _without_none(factors)
@@ -122,7 +128,7 @@ def population_histograms(
                     "temperature": simulated.temperature,
                     "question": human.question,
                     "answer": human.scale.answers,
-                    "human": answer_counts(human.answers, human.scale),
+                    "human": answer_counts(human.answers, human.scale, human.weights),
                     "simulated": simulated.population,
                 }
             )
@@ -134,7 +140,8 @@ def simulated_answers(
     prompts: pd.DataFrame, distributions: pd.DataFrame, generations: pd.DataFrame, factors: Mapping[str, Any]
 ) -> Iterator[SimulatedAnswers]:
     """Each question of the test split at each temperature, ascending. Raises BadInput as `score` does."""
-    for human in human_answers(prompts, factors["answers"], split="test"):
+    own = own_prompts(prompts, factors["template"])
+    for human in human_answers(own, factors["answers"], split="test"):
         asked = set(human.rows["prompt_id"])
         read = distributions[distributions["prompt_id"].isin(asked)]
         drawn = generations[generations["prompt_id"].isin(asked)]
@@ -169,16 +176,17 @@ def _simulated(
     decoded = sampled[sampled["decoded"]]
     said = decoded[decoded["answer"].notna()]
     positions = answer_positions(said["answer"], human.scale)
-    no_number = lost["no_number"]
-    population = exact.sum(axis=0)
+    no_number, weights = lost["no_number"], human.weights
+    population = (weights[:, None] * exact).sum(axis=0)
     conditional = exact.copy()
     if len(decoded):
-        said_counts = np.bincount(positions, minlength=exact.shape[1])
-        population = population + no_number.sum() * said_counts / len(decoded)
+        said_weight = np.bincount(positions, weights[said["prompt"]], minlength=exact.shape[1])
+        mass = (weights * no_number).sum()
+        population = population + mass * said_weight / weights[decoded["prompt"]].sum()
         decodes = np.bincount(decoded["prompt"], minlength=len(exact))
         weight = no_number[said["prompt"]] / decodes[said["prompt"]]
         np.add.at(conditional, (said["prompt"].to_numpy(), positions), weight)
-    mean_lost = {name: float(mass.mean()) for name, mass in lost.items()}
+    mean_lost = {name: float(np.average(mass, weights=weights)) for name, mass in lost.items()}
     return SimulatedAnswers(temperature, human, population, conditional, sampled, mean_lost)
 
 
@@ -224,7 +232,7 @@ def _population_rows(simulated: SimulatedAnswers) -> Iterator[dict[str, Any]]:
         for name in POPULATION_MEASURES:
             yield _row("none", name, None, n, NEVER_ANSWERED)
         return
-    counts = answer_counts(human.answers, human.scale)
+    counts = answer_counts(human.answers, human.scale, human.weights)
     measured = population_measures(human.scale, counts, simulated.population)
     for name in POPULATION_MEASURES:
         reason = missing_measure_reason(name, human.scale)
@@ -233,27 +241,21 @@ def _population_rows(simulated: SimulatedAnswers) -> Iterator[dict[str, Any]]:
 
 def _sample_rows(simulated: SimulatedAnswers) -> Iterator[dict[str, Any]]:
     """The generations against the humans' own answers."""
-    sampled = simulated.sampled
+    sampled, human = simulated.sampled, simulated.human
     if not len(sampled):
         for name in ("rmse", "mae", "spearman", "n_failed"):
             yield _row("sample", name, None, 0, "there are no generations at this temperature")
         return
     answered = sampled[sampled["answer"].notna()]
-    humans = simulated.human.answers[answered["prompt"].to_numpy()]
+    places = answered["prompt"].to_numpy()
+    pairs = _Pairs(human.answers[places], answered["answer"].to_numpy(), human.weights[places])
     correlations = [
-        spearman(humans[at], answered["answer"].to_numpy()[at]) if at.sum() else np.nan
-        for at in (answered["replicate"].to_numpy() == r for r in np.unique(sampled["replicate"]))
+        pairs.at(answered["replicate"].to_numpy() == r).spearman for r in np.unique(sampled["replicate"])
     ]
     kept = [value for value in correlations if not np.isnan(value)]
     failed = (len(sampled) - len(answered)) / sampled["replicate"].nunique()
-    yield from _paired_rows(
-        "sample",
-        humans,
-        answered["answer"].to_numpy(),
-        float(np.mean(kept)) if kept else np.nan,
-        answered["prompt"].nunique(),
-        failed,
-    )
+    correlation = float(np.mean(kept)) if kept else np.nan
+    yield from _paired_rows("sample", pairs, correlation, answered["prompt"].nunique(), failed)
 
 
 def _point_rows(simulated: SimulatedAnswers) -> Iterator[dict[str, Any]]:
@@ -261,20 +263,38 @@ def _point_rows(simulated: SimulatedAnswers) -> Iterator[dict[str, Any]]:
     human, values = simulated.human, answer_values(simulated.human.scale)
     usable = simulated.conditional.sum(axis=1) >= LEAST_SUCCESS
     given = simulated.conditional[usable]
-    humans = human.answers[usable]
+    humans, weights = human.answers[usable], human.weights[usable]
     n, failed = int(usable.sum()), int((~usable).sum())
     for point, read in (("mean", distribution_means), ("median", distribution_medians)):
-        points = read(values, given) if n else np.empty(0)
-        yield from _paired_rows(point, humans, points, spearman(humans, points) if n else np.nan, n, failed)
+        pairs = _Pairs(humans, read(values, given) if n else np.empty(0), weights)
+        yield from _paired_rows(point, pairs, pairs.spearman, n, failed)
     scores = crps(values, given, humans) if n else np.empty(0)
-    yield _row("none", "crps", scores.mean() if n else None, n, NEVER_ANSWERED)
+    mean_score = np.average(scores, weights=weights) if n else None
+    yield _row("none", "crps", mean_score, n, NEVER_ANSWERED)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Answers of humans and model to the same prompts, with survey weights; (n,) each."""
+
+    humans: Any
+    points: Floats
+    weights: Floats
+
+    def at(self, chosen: Any) -> _Pairs:
+        return _Pairs(self.humans[chosen], self.points[chosen], self.weights[chosen])
+
+    @property
+    def spearman(self) -> float:
+        return spearman(self.humans, self.points, self.weights) if len(self.points) else np.nan
 
 
 def _paired_rows(
-    point: str, humans: Any, points: Floats, correlation: float, n: int, failed: float
+    point: str, pairs: _Pairs, correlation: float, n: int, failed: float
 ) -> Iterator[dict[str, Any]]:
-    yield _row(point, "rmse", rmse(humans, points) if n else None, n, NEVER_ANSWERED)
-    yield _row(point, "mae", mae(humans, points) if n else None, n, NEVER_ANSWERED)
+    for name, measure in (("rmse", rmse), ("mae", mae)):
+        value = measure(pairs.humans, pairs.points, pairs.weights) if n else None
+        yield _row(point, name, value, n, NEVER_ANSWERED)
     constant = "all answers of one side are the same, so there is no correlation"
     yield _row(point, "spearman", correlation, n, constant if n else NEVER_ANSWERED)
     yield _row(point, "n_failed", failed, n)

@@ -21,7 +21,7 @@ from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.lake import DIMENSION
 from evsim_resources.outputs import OWNERS, about, markdown, picture, refusing, spec_hash, table_output
 
-VERSION = "1"
+VERSION = "2"
 PLOTTED_QUESTIONS = 4
 """Questions whose histograms are shown inline for an adapter; the report has all of them."""
 LEAST_SUCCESS_RATE = 0.95
@@ -70,7 +70,7 @@ def metric_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     succeeds = dg.AssetCheckSpec(
         "answers_are_numbers",
         asset=[study.name, "metrics"],
-        description=f"At least {LEAST_SUCCESS_RATE:.0%} of the answers are numbers on the scale.",
+        description=f"At least {LEAST_SUCCESS_RATE:.0%} of the answers are on the scale.",
     )
     of_an_adapter: dict[str, Any] = {
         "partitions_def": adapters,

@@ -32,13 +32,23 @@ def answer_values(scale: Scale) -> Floats:
     return np.asarray(scale.answers, dtype=np.float64)
 
 
-def answer_counts(answers: npt.ArrayLike, scale: Scale) -> Floats:
-    """How often each answer of the scale occurs in `answers` (n,). Shape (K,).
+def answer_counts(answers: npt.ArrayLike, scale: Scale, weights: npt.ArrayLike | None = None) -> Floats:
+    """How often each answer of the scale occurs in `answers` (n,), each by its weight. Shape (K,).
 
     Raises:
         BadInput: an answer that is not on the scale; nothing is clipped or dropped.
     """
-    return np.bincount(answer_positions(answers, scale), minlength=len(scale.answers)).astype(np.float64)
+    positions = answer_positions(answers, scale)
+    return np.bincount(positions, weights, minlength=len(scale.answers)).astype(np.float64)
+
+
+def balanced(weights: npt.ArrayLike) -> Floats:
+    """Survey weights (n,) over their mean, so that they sum to n; all positive, and at least one.
+
+    What a weight is counted in (people, shares) then says nothing, and smoothed counts stay counts.
+    """
+    given = np.asarray(weights, dtype=np.float64)
+    return given * (len(given) / given.sum())
 
 
 def answer_positions(answers: npt.ArrayLike, scale: Scale) -> npt.NDArray[np.int64]:
@@ -154,23 +164,32 @@ def missing_measure_reason(measure: str, scale: Scale) -> str | None:
 # --- individuals ---------------------------------------------------------------------------------
 
 
-def rmse(human: npt.ArrayLike, model: npt.ArrayLike) -> float:
-    """Root mean square error between paired answers (n,), in scale units."""
-    return float(np.sqrt(np.mean(_paired_errors(human, model) ** 2)))
+def rmse(human: npt.ArrayLike, model: npt.ArrayLike, weights: Floats | None = None) -> float:
+    """Root mean square error between paired answers (n,), in scale units; a weighted mean, if asked."""
+    return float(np.sqrt(np.average(_paired_errors(human, model) ** 2, weights=weights)))
 
 
-def mae(human: npt.ArrayLike, model: npt.ArrayLike) -> float:
-    """Mean absolute error between paired answers (n,), in scale units."""
-    return float(np.mean(np.abs(_paired_errors(human, model))))
+def mae(human: npt.ArrayLike, model: npt.ArrayLike, weights: Floats | None = None) -> float:
+    """Mean absolute error between paired answers (n,), in scale units; a weighted mean, if asked."""
+    return float(np.average(np.abs(_paired_errors(human, model)), weights=weights))
 
 
-def spearman(human: npt.ArrayLike, model: npt.ArrayLike) -> float:
-    """Rank correlation of paired answers (n,), ties at their mean rank; NaN where a side is constant."""
+def spearman(human: npt.ArrayLike, model: npt.ArrayLike, weights: Floats | None = None) -> float:
+    """Rank correlation of paired answers (n,), ties at their mean rank; NaN where a side is constant.
+
+    With weights (n,), all positive, ranks count weights in place of answers, and the correlation is
+    weighted: an answer of weight 2 is two answers.
+    """
     _paired_errors(human, model)
-    first, second = _mean_ranks(human), _mean_ranks(model)
+    if weights is not None and np.ptp(weights) == 0:
+        weights = None  # equal weights change nothing, not even rounding
+    first, second = _mean_ranks(human, weights), _mean_ranks(model, weights)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(np.corrcoef(first, second)[0, 1])
+    if weights is None:
+        return float(np.corrcoef(first, second)[0, 1])
+    (own, both), (_, other) = np.cov(first, second, aweights=weights, ddof=0)
+    return float(both / np.sqrt(own * other))
 
 
 def crps(values: npt.ArrayLike, probabilities: npt.ArrayLike, answers: npt.ArrayLike) -> Floats:
@@ -252,8 +271,11 @@ def _paired_errors(human: npt.ArrayLike, model: npt.ArrayLike) -> Floats:
     return first - second
 
 
-def _mean_ranks(answers: npt.ArrayLike) -> Floats:
-    """Ranks from 1, ties at their mean."""
+def _mean_ranks(answers: npt.ArrayLike, weights: Floats | None) -> Floats:
+    """Ranks from 1, ties at their mean; with weights, the weight below and half of that beside."""
     _, place, size = np.unique(np.asarray(answers), return_inverse=True, return_counts=True)
+    if weights is not None:
+        beside = np.bincount(place, weights)
+        return np.asarray((np.cumsum(beside) - beside / 2)[place], dtype=np.float64)
     last = np.cumsum(size)
     return np.asarray(((last - size + 1 + last) / 2)[place], dtype=np.float64)

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evsim_assets.metrics.human_answers import HumanAnswers, answer_scales, human_answers
+from evsim_assets.metrics.human_answers import (
+    HumanAnswers,
+    answer_scales,
+    each_answer_once,
+    human_answers,
+)
 from evsim_assets.metrics.measures import (
     INDIVIDUAL_MEASURES,
     POPULATION_MEASURES,
@@ -46,13 +51,15 @@ def noise_floor(prompts: pd.DataFrame, seed: int, resamples: int = RESAMPLES) ->
     of all, if that is less). `floor` is the mean over resamples of the measure between the groups;
     `floor_low` and `floor_high` are the 2.5 % and 97.5 % quantiles. Both sides of the floor are
     samples: a model whose exact distribution is the population's own carries no sampling noise of
-    its own and can fall below the floor (its KL by up to one half).
+    its own and can fall below the floor (its KL by up to one half). Answers count by their survey
+    weights; what is held out is in no group, and each answer is taken once, in whatever wording.
 
     Individual measures have no floor and a `reason`.
 
     Raises:
         BadInput: fewer than two participants, or no test participant.
     """
+    prompts = each_answer_once(prompts)
     people = pd.Index(sorted(prompts["participant"].unique()))
     tested = prompts.loc[prompts["split"] == "test", "participant"].nunique()
     if len(people) < 2 or tested < 1:
@@ -89,8 +96,8 @@ def _floors(
     """The rows of one question on one scale."""
     place_of = people.get_indexer(pd.Index(human.rows["participant"]))
     asked, who = np.unique(place_of, return_inverse=True)  # few of all people, where questions vary
-    answered = np.zeros((len(asked), len(human.scale.answers)))  # (people asked, answers): counts
-    np.add.at(answered, (who, answer_positions(human.answers, human.scale)), 1.0)
+    answered = np.zeros((len(asked), len(human.scale.answers)))  # (people asked, answers): weighted counts
+    np.add.at(answered, (who, answer_positions(human.answers, human.scale)), human.weights)
     one, other = first[:, asked] @ answered, second[:, asked] @ answered
     usable = (one.sum(axis=1) > 0) & (other.sum(axis=1) > 0)
     measured = population_measures(human.scale, one[usable], other[usable]) if usable.any() else {}

@@ -31,8 +31,8 @@ def scoreboard(
     - the columns of SHOWN, `n` (test prompts) and `reason` (why something is missing, if it is);
     - `floor_kl`, `floor_w1`, `uniform_kl`, `uniform_w1`, `uniform_rmse`;
     - `gap_closed_w1`, `gap_closed_kl`: (base − model)/(base − floor) with the uniform null as base;
-      `…_pretrained`: with the same model untrained, at the same temperature and answer scale;
-      null where that model is not in the study, or does not lie above the floor;
+      `…_pretrained`: with the same model untrained, at the same temperature, in the same wording and on
+      the same answer scale; null where that model is not in the study, or does not lie above the floor;
     - `best_baseline_kl`, `best_baseline_rmse`: test figures of the algorithm and setting that are
       best by that measure on validation; `best_baseline_kl_by`, `…_rmse_by` name the algorithm.
 
@@ -97,7 +97,7 @@ def _uniform_of(nulls: pd.DataFrame, measure: str, point: str) -> pd.DataFrame:
 
 def _with_untrained(board: pd.DataFrame) -> pd.DataFrame:
     """Adds `untrained_<measure>`: that of the same model before any training."""
-    same = ["model", "answers", "temperature", "question"]
+    same = ["model", "answers", "template", "temperature", "question"]
     untrained = board[board["method"] == "pretrained"][[*same, *GAP_MEASURES]]
     untrained = untrained.rename(columns={m: f"untrained_{m}" for m in GAP_MEASURES})
     return board.merge(untrained, on=same, how="left")

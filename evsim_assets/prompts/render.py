@@ -1,138 +1,258 @@
 """From answers to the chat messages of Appendix B.1, for the participants a study uses.
 
-Belongs here: the text of prompts, and the choice of participants. Not here: tokens (`chat.py`).
+Belongs here: the table of prompts, and what is held out of training. Not here: how templates are
+filled (`templates_sql.py`), who takes part (`sampling.py`), the check that nothing held out is trained on
+(`separation.py`), tokens (`chat.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
+from evsim_assets import sql
+from evsim_assets.prompts.sampling import SPLITS as SPLITS
+from evsim_assets.prompts.sampling import check_sample, sampled_participants_sql
+from evsim_assets.prompts.sampling import sampled_participants as sampled_participants
+from evsim_assets.prompts.templates_sql import Wordings, row_field_sql, system_sql
+from evsim_assets.prompts.templates_sql import is_wide as is_wide
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Sample
-from evsim_assets.specs.survey import DIGITS, SEVERAL_SEPARATOR, Demographic, Scale, SurveySpec
+from evsim_assets.specs.survey import DIGITS, SurveySpec
+from evsim_assets.specs.templates import DEFAULT
+from evsim_assets.surveys.landing import Intervention
 
-SPLITS = ("train", "validation", "test")
-PROMPT_COLUMNS = [
-    "prompt_id",
+if TYPE_CHECKING:
+    import duckdb
+
+HELD_OUT = "held_out"
+"""The split of prompts that are held out of training and validation."""
+
+
+ANSWER_COLUMNS = (
     "participant",
-    "split",
+    "wave",
     "question",
     "order",
     "intervention",
+    "intervention_text",
+    "fields",
+    "weight",
     "answer",
-    "answer_digit",
-    "low",
-    "high",
-    "step",
-    "system",
-    "user",
-    "user_digit",
-]
-
-
-def sampled_participants(splits: pd.DataFrame, sample: Sample | None) -> pd.DataFrame:
-    """The rows of `splits` that a study uses: all, or the first of each split by rank.
-
-    The rank is a keyed hash, so a larger sample holds a smaller one, and a new wave that brings
-    more people moves only those at the margin.
-
-    Raises:
-        BadInput: a split is empty, or has fewer participants than the sample asks for.
-    """
-    counts = {split: int((splits["split"] == split).sum()) for split in SPLITS}
-    if not all(counts.values()):
-        raise BadInput(
-            f"a study needs participants for training, validation and test, and the survey has"
-            f" {', '.join(f'{count} {split}' for split, count in counts.items())}",
-            field="splits",
-            remedy="add waves with more people, or raise the empty split's fraction in survey.yaml",
-        )
-    if sample is None:
-        return splits
-    chosen = []
-    for split in SPLITS:
-        people = splits[splits["split"] == split].sort_values("rank", kind="stable")
-        asked = getattr(sample, split)
-        wanted = len(people) if asked is None else asked
-        if len(people) < wanted:
-            raise BadInput(
-                f"the survey has {len(people)} {split} participants, fewer than the sample asks for",
-                field=f"sample.{split}",
-                value=wanted,
-                remedy="ask for fewer, or add waves",
-            )
-        chosen.append(people.head(wanted))
-    return pd.concat(chosen, ignore_index=True)
+)
+"""What a prompt takes from an answer besides the person's demographics."""
 
 
 def build_prompts(
-    responses: pd.DataFrame, splits: pd.DataFrame, survey: SurveySpec, sample: Sample | None = None
+    responses: Path,
+    splits: Path,
+    survey: SurveySpec,
+    templates: Sequence[str],
+    sample: Sample | None,
+    into: Path,
+    interventions: Mapping[str, Intervention],
 ) -> pd.DataFrame:
-    """One row an answer, PROMPT_COLUMNS, sorted by participant and order.
+    """Write one row an answer and template to `into`, in the order of `responses`.
 
-    `user` asks on the question's own scale; `user_digit` and `answer_digit` are the same on 0–9
-    (B.3: ratings rescaled by round-half-up(9·a/100), generalised to the scale's ends) and null
-    where the scale has ten answers or fewer.
+    Returns a small table of what was written: `split`, `held_out`, `prompts`, `participants`.
+
+    `user` asks on the question's own scale; `user_digit`, `answer_digit` and `target_digit` are the same
+    on 0–9 (B.3: ratings rescaled by round-half-up(9·a/100), generalised to the scale's ends) and null
+    where the scale has ten answers or fewer, words, or "don't know" as an answer. `target` is what a
+    model is to answer: the number, or the label of a question that is answered by label.
+
+    `split` is `held_out` for prompts of train and validation participants that are held out: because
+    of the person's demographic cell, else the question, else the intervention; `held_out` says which,
+    also of test prompts, which stay `test`.
+
+    Args:
+        responses: sorted by participant and order (`merge_waves`).
+        templates: names of the survey's wordings, each once.
+        interventions: what participants read, by id.
 
     Raises:
-        BadInput: as `sampled_participants`, before anything else.
+        BadInput: as `check_sample`; answers that the codebook does not know; a participant without a
+            split; an intervention that is answered or held out and not in the table.
     """
-    people = sampled_participants(splits, sample)
-    rows = responses.merge(people[["participant", "split"]], on="participant", how="inner")
-    rows = rows.sort_values(["participant", "order"], kind="stable", ignore_index=True)
-    table = rows[["participant", "split", "question", "order", "intervention", "answer"]].copy()
-    table["prompt_id"] = table["participant"] + "-" + table["order"].astype(str)
-    for bound in ("low", "high", "step"):
-        by_question = {q.id: getattr(q.scale, bound) for q in survey.questions}
-        table[bound] = table["question"].map(by_question).astype("int64")
-    table["system"] = [
-        survey.prompts.system.format(demographics=describe(row, survey.demographics))
-        for row in rows.to_dict("records")
+    with sql.connection(into.parent) as database:
+        # Joins keep the order of the answers only if the other table is the one that is looked up.
+        database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        _put_people(database, splits, sample)
+        database.execute(f"CREATE TEMP VIEW answers AS SELECT * FROM {sql.parquet([responses])}")
+        _check_answers(database, splits, survey)
+        _check_interventions(database, survey, interventions)
+        wordings = Wordings(survey, templates)
+        _put_table(database, "wordings", wordings.rows, wordings.schema())
+        further = _put_interventions(database, survey, interventions, wordings.slots)
+        sql.write_parquet(database, _query(survey, templates, wordings, further), into)
+        return database.execute(
+            "SELECT split, held_out, count(*) AS prompts, count(DISTINCT participant) AS participants"
+            f" FROM {sql.parquet([into])} GROUP BY ALL ORDER BY split, held_out NULLS FIRST"
+        ).df()
+
+
+def _query(
+    survey: SurveySpec, templates: Sequence[str], wordings: Wordings, further: Mapping[str, str]
+) -> str:
+    """The prompts, from `answers`, `people`, `wordings` and `intervention_fields`."""
+    names = [sql.text(name) for name in templates]
+    suffixes = [sql.text("" if name == DEFAULT else f"-{name}") for name in templates]
+    systems = [system_sql(survey.prompts.named(name), survey) for name in templates]
+    values = {"intervention": "intervention_text", **further}
+    values |= {name: row_field_sql(name) for name in wordings.slots - values.keys()}
+    # Demographics end here, so that none of them can be taken for another table's column.
+    answers = (
+        f"SELECT {', '.join(map(sql.name, ANSWER_COLUMNS))},"
+        f" {', '.join(f'{system} AS system_{place}' for place, system in enumerate(systems))},"
+        f" unnest({list(range(len(templates)))})::BIGINT AS place FROM answers"
+    )
+    joined = (
+        f"({answers}) JOIN people USING (participant) JOIN wordings USING (place, question)"
+        f"{' LEFT JOIN intervention_fields USING (intervention)' if further else ''}"
+    )
+    digit = f"(2 * {DIGITS.high} * (answer - low) + (high - low)) // (2 * (high - low))"  # halves up
+    rows = (
+        f"SELECT *, {_held_out_sql(survey)} AS reason,"
+        f" CASE WHEN d0 IS NOT NULL THEN {digit} END AS answer_digit FROM {joined}"
+    )
+    system = _by_place([f"system_{place}" for place in range(len(templates))])
+    return (
+        f"""SELECT concat(participant, '-', "order", {_by_place(suffixes)}) AS prompt_id, participant,"""
+        " wave,"
+        f" CASE WHEN reason IS NOT NULL AND split <> 'test' THEN '{HELD_OUT}' ELSE split END AS split,"
+        f""" reason AS held_out, question, "order", intervention, {_by_place(names)} AS template, weight,"""
+        f" answer, answer_digit, low, high, step, labels, {system} AS system,"
+        f' {wordings.user_sql(values)} AS "user", {wordings.user_sql(values, digits=True)} AS user_digit,'
+        " CASE WHEN words IS NULL THEN answer::VARCHAR ELSE words[(answer - low) // step + 1] END AS target,"
+        f" answer_digit::VARCHAR AS target_digit FROM ({rows})"
+    )
+
+
+def _by_place(expressions: Sequence[str]) -> str:
+    """The expression of the template whose place the row has."""
+    if len(set(expressions)) == 1:
+        return expressions[0]
+    cases = " ".join(f"WHEN {place} THEN {expression}" for place, expression in enumerate(expressions))
+    return f"CASE place {cases} END"
+
+
+def _held_out_sql(survey: SurveySpec) -> str:
+    """Why an answer is held out (cell, question, intervention), or NULL."""
+    held = survey.held_out
+    return (
+        f"CASE WHEN held_out THEN 'cell' WHEN {_among('question', held.questions)} THEN 'question'"
+        f" WHEN {_among('intervention', held.interventions)} THEN 'intervention' END"
+    )
+
+
+def _among(column: str, values: Sequence[str]) -> str:
+    return f"{column} IN ({', '.join(map(sql.text, values))})" if values else "false"
+
+
+def _put_people(database: duckdb.DuckDBPyConnection, splits: Path, sample: Sample | None) -> None:
+    """The table `people`: participant, split and held_out of those that the study uses."""
+    source = sql.parquet([splits])
+    counts = database.execute(f"SELECT split, count(*) FROM {source} GROUP BY split").fetchall()
+    check_sample(dict(counts), sample)
+    sampled = sampled_participants_sql(source, sample)
+    database.execute(f"CREATE TEMP TABLE people AS SELECT participant, split, held_out FROM ({sampled})")
+
+
+def _put_table(
+    database: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Mapping[str, object]], schema: Any
+) -> None:
+    import pyarrow as pa
+
+    database.register("incoming", pa.Table.from_pylist(list(rows), schema=schema))
+    database.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM incoming")
+    database.unregister("incoming")
+
+
+def _put_interventions(
+    database: duckdb.DuckDBPyConnection,
+    survey: SurveySpec,
+    interventions: Mapping[str, Intervention],
+    slots: set[str],
+) -> dict[str, str]:
+    """The table `intervention_fields`, if prompts use any; returns each field's expression."""
+    import pyarrow as pa
+
+    fields = sorted(slots & set(survey.interventions.fields if survey.interventions else ()))
+    if not fields:
+        return {}
+    columns = {field: f"field_{place}" for place, field in enumerate(fields)}
+    rows = [
+        {"intervention": key, **{column: entry.fields[field] for field, column in columns.items()}}
+        for key, entry in interventions.items()
     ]
-    table["user"] = _ask(rows, survey, None)
-    table["user_digit"] = _ask(rows, survey, DIGITS)
-    table["answer_digit"] = _as_digit(table)
-    return table[PROMPT_COLUMNS]
+    schema = pa.schema([(name, pa.string()) for name in ("intervention", *columns.values())])
+    _put_table(database, "intervention_fields", rows, schema)
+    return columns
 
 
-def describe(person: Mapping[Any, Any], demographics: tuple[Demographic, ...]) -> str:
-    """`{age: 18–25, gender: Man}`: what is known of the person; what is missing is left out."""
-    known = [
-        f"{d.name}: {str(person[d.slug]).replace(SEVERAL_SEPARATOR, ', ')}"
-        for d in demographics
-        if not pd.isna(person[d.slug])
-    ]
-    return "{" + ", ".join(known) + "}"
-
-
-def is_wide(scale: Scale) -> bool:
-    """Whether 0–9 is a coarser scale than this one."""
-    return len(scale.answers) > len(DIGITS.answers)
-
-
-def _ask(rows: pd.DataFrame, survey: SurveySpec, scale: Scale | None) -> list[str | None]:
-    """The survey prompt of each row, on its question's scale or on `scale`."""
+def _check_answers(database: duckdb.DuckDBPyConnection, splits: Path, survey: SurveySpec) -> None:
+    """Raise BadInput for answers off the codebook's scales, and for people without a split."""
     questions = {q.id: q for q in survey.questions}
-    asked: list[str | None] = []
-    for question_id, text in zip(rows["question"], rows["intervention_text"], strict=True):
-        question = questions[question_id]
-        if scale is not None and not is_wide(question.scale):
-            asked.append(None)
-            continue
-        bounds = scale or question.scale
-        asked.append(
-            survey.prompts.user.format(
-                intervention=text, low=bounds.low, high=bounds.high, **question.fields
-            ).strip()
+    asked = database.execute("SELECT question, min(answer), max(answer) FROM answers GROUP BY question")
+    for question, low, high in asked.fetchall():
+        scale = questions[question].answer_scale if question in questions else None
+        if scale is None or low < scale.low or high > scale.high:
+            raise BadInput(
+                "the codebook has no such question"
+                if scale is None
+                else f"answers from {low} to {high} on a scale from {scale.low} to {scale.high}",
+                file=survey.folder / "survey.yaml",
+                field="questions",
+                value=question,
+                remedy="run the survey's clean waves and responses again: the codebook has changed since",
+            )
+    split = sql.parquet([splits])
+    query = (
+        "SELECT count(DISTINCT a.participant), min(a.participant) FROM answers AS a"
+        f" ANTI JOIN {split} AS s ON a.participant = s.participant"
+    )
+    [(lost, example)] = database.execute(query).fetchall()
+    if lost:
+        raise BadInput(
+            f"{lost} participants with answers are in no split",
+            field="splits",
+            value=example,
+            remedy="run the survey's splits again: there are new responses since",
         )
-    return asked
 
 
-def _as_digit(table: pd.DataFrame) -> pd.Series:
-    span = table["high"] - table["low"]
-    digits = np.floor(DIGITS.high * (table["answer"] - table["low"]) / span + 0.5)
-    return digits.where(table["user_digit"].notna()).astype("Int64")
+def _check_interventions(
+    database: duckdb.DuckDBPyConnection, survey: SurveySpec, interventions: Mapping[str, Intervention]
+) -> None:
+    """Raise BadInput for an intervention that is answered or held out, and in no table."""
+    for unknown in [key for key in survey.held_out.interventions if key not in interventions]:
+        raise BadInput(
+            "the held-out intervention is not in the table of interventions",
+            file=survey.folder / "survey.yaml",
+            field="held_out.interventions",
+            value=unknown,
+            remedy=f"use one of: {', '.join(interventions) or '(there is none)'}",
+        )
+    read = database.execute("SELECT DISTINCT intervention FROM answers WHERE intervention IS NOT NULL")
+    for unknown in sorted(key for (key,) in read.fetchall() if key not in interventions):
+        raise BadInput(
+            "participants read an intervention that is not in the table of interventions",
+            file=survey.folder / "survey.yaml",
+            field="interventions",
+            value=unknown,
+            remedy="put it back into the table, or run the survey's clean waves again",
+        )
+
+
+def examples(prompts: Path) -> pd.DataFrame:
+    """The first prompt of each question and template: a small table with all columns."""
+    source = sql.parquet([prompts])
+    with sql.connection(prompts.parent) as database:
+        firsts = database.execute(
+            f"SELECT min(prompt_id) FROM {source} GROUP BY question, template"
+        ).fetchall()
+        listed = ", ".join(sql.text(prompt_id) for (prompt_id,) in firsts) or "NULL"
+        return database.execute(f"SELECT * FROM {source} WHERE prompt_id IN ({listed})").df()

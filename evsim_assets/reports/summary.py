@@ -36,9 +36,15 @@ svr and catboost predict one answer a person: hold their RMSE against RMSE of me
 """
 
 
+MANY = 8
+"""With more questions than these, each adapter has one row: the means over the questions."""
+
+
 def summary_table(board: pd.DataFrame, title: str) -> Table:
     """One row an adapter and question: its temperature of the lowest KL, beside floors and the best
-    baseline; every temperature is on the page and in SQL."""
+    baseline; every temperature (and of many questions every one) is on the page and in SQL."""
+    if board["question"].nunique() > MANY:
+        board = _means(board)
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for at, name in enumerate(HEAD):
         table.add_column(name, justify="left" if at < 2 else "right", no_wrap=True)
@@ -60,6 +66,13 @@ def summary_table(board: pd.DataFrame, title: str) -> Table:
             _baseline(best, "rmse", 1),
         )
     return table
+
+
+def _means(board: pd.DataFrame) -> pd.DataFrame:
+    """One row an adapter and temperature: the means over the questions that have the measure."""
+    means = board.groupby(["adapter", "temperature"], sort=False).mean(numeric_only=True).reset_index()
+    nobody = {"best_baseline_kl_by": None, "best_baseline_rmse_by": None}
+    return means.assign(question=f"mean of {board['question'].nunique()}", **nobody)
 
 
 def keep_copy(version: Path, target: Path) -> Path:

@@ -28,8 +28,8 @@ from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.project import Project
 from evsim_assets.specs.study import StudySpec
 from evsim_assets.specs.survey import SurveySpec
-from evsim_assets.surveys.assets import changed_waves, removed_waves
 from evsim_assets.surveys.landing import intervention_texts, landed_waves, misnamed_files
+from evsim_assets.surveys.observed import changed_waves, removed_waves
 from evsim_resources.compute import Compute
 from evsim_resources.lake import Lake, partition_folders, write_atomically
 from evsim_resources.models import ModelHub

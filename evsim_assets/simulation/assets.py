@@ -12,6 +12,7 @@ import pandas as pd
 
 from evsim_assets.adapters.assets import adapters_partitions, checkpoint_store
 from evsim_assets.adapters.base_model import load_tokenizer, load_with_adapter
+from evsim_assets.adapters.own_prompts import own_prompts
 from evsim_assets.automation import following
 from evsim_assets.simulation.distributions import answer_distributions as read_answers
 from evsim_assets.simulation.generations import generations as draw_answers
@@ -56,7 +57,8 @@ def simulation_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         metadata={DIMENSION: "adapter"},
         **common,
         description=about(
-            "Exact probability of every answer for each test prompt, at every temperature.", survey
+            "Exact probability of every answer, number or label, for each test prompt at every temperature.",
+            survey,
         ),
         check_specs=[
             dg.AssetCheckSpec(
@@ -88,7 +90,7 @@ def simulation_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             read_answers,
             model,
             tokenizer,
-            prompts[prompts["split"] == "test"],
+            refusing(own_prompts, prompts, spec.template, "test"),
             digit_answers=spec.answers == "digit",
             temperatures=study.temperature_values,
             decoding=study.decoding,
@@ -130,7 +132,7 @@ def simulation_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         **common,
         description=about(
             "One simulated answer a test prompt: drawn from the exact distribution, and really decoded"
-            " where the text does not begin with a number.",
+            " where the text does not begin with an answer.",
             survey,
         ),
     )
@@ -152,7 +154,7 @@ def simulation_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             compute.run,
             draw_answers,
             lambda: _model(study, spec, lake, hub),
-            prompts[prompts["split"] == "test"],
+            refusing(own_prompts, prompts, spec.template, "test"),
             distributions,
             digit_answers=spec.answers == "digit",
             temperature=temperature,

@@ -1,4 +1,4 @@
-"""Texts decoded token by token: from a branch of the number walk, or plainly from a prompt.
+"""Texts decoded token by token: from a branch of the walk, or plainly from a prompt.
 
 Belongs here: the choice of a branch, and the loop over tokens. Not here: what a distribution or a
 table of generations is. Imports torch and transformers; import this module inside functions.
@@ -11,28 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from evsim_assets.simulation import reading
-from evsim_assets.simulation.number_walk import FREE, NO_NUMBER_NEXT, Outcomes, Walk
-from evsim_assets.simulation.numbers import NumberTokens
+from evsim_assets.simulation.answer_walk import FREE, Bools, Floats, Ints, Outcomes, Walk
 from evsim_assets.simulation.sampling import draw_tokens
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+NOTHING: Ints = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Branch:
-    """How a text begins: these tokens, and then something that obeys `next` (see number_walk)."""
+    """How a text begins: these tokens, and then none of those `excluded`."""
 
     path: tuple[int, ...]
-    next: int
+    excluded: Ints
 
 
 def draw_branches(
-    found: Sequence[Outcomes], prompt: Ints, outcome: Sequence[int], uniform: Floats
+    found: Sequence[Outcomes], prompt: Ints, outcome: Sequence[int], uniform: Floats, walk: Walk
 ) -> list[Branch]:
     """One branch a draw, by inversion of `uniform` among those of its prompt that end in its outcome.
 
@@ -55,7 +52,9 @@ def draw_branches(
         of_key = ordered.get(key, [((), FREE, 1.0)])
         cumulative = np.cumsum([mass for _, _, mass in of_key])
         drawn = int(np.searchsorted(cumulative / cumulative[-1], u, side="right"))
-        branches.append(Branch(*of_key[drawn][:2]))
+        path, following, _ = of_key[drawn]
+        answers = walk.kinds[int(walk.kind[key[0]])]
+        branches.append(Branch(path, NOTHING if following == FREE else answers.excluded(following)))
     return branches
 
 
@@ -75,44 +74,44 @@ def continue_texts(
         rows: the prompts, already read; their cache grows.
         nodes, logits: (m), (m, V): each draw's prompt and the distribution behind it. Draws of one
             prompt share its row.
-        uniform: (m, max_new_tokens), one number a token.
+        uniform: (m, tokens), one number a token; at least as many as any prompt's limit.
 
-    A text ends at the first token without text, or after max_new_tokens.
+    A text ends at the first token without text, or at its prompt's limit.
     """
     texts: list[list[int]] = [[] for _ in branches]
     alive = np.arange(len(branches))
-    for t in range(walk.decoding.max_new_tokens):
+    limit = walk.limit[rows.prompt[nodes.row]]
+    for t in range(int(limit.max(initial=0))):
         begun = [branches[int(k)] for k in alive]
         forced = np.array([branch.path[t] if t < len(branch.path) else -1 for branch in begun])
-        forbidden = _forbidden(begun, t, walk.numbers).to(logits.device)
+        forbidden = _forbidden(begun, t, walk.silent).to(logits.device)
         drawn = draw_tokens(logits, walk.temperatures[0], walk.decoding, forbidden, uniform[alive, t])
         token = np.where(forced >= 0, forced, drawn)
         for k, word in zip(alive, token.tolist(), strict=True):
             texts[k].append(word)
-        goes_on = np.flatnonzero(~walk.numbers.silent[token])
-        if not len(goes_on) or t + 1 == walk.decoding.max_new_tokens:
+        goes_on = np.flatnonzero(~walk.silent[token] & (t + 1 < limit[alive]))
+        if not len(goes_on):
             break
         alive, nodes = alive[goes_on], reading.take(nodes, goes_on)
         path = np.concatenate([nodes.path, token[goes_on][:, None]], 1)
         nodes, logits = reading.feed(model, rows, reading.Nodes(nodes.row, path, nodes.allowed))
-    return [_text(tokenizer, tokens, walk.numbers) for tokens in texts]
+    return [_text(tokenizer, tokens, walk.silent) for tokens in texts]
 
 
-def _forbidden(branches: Sequence[Branch], t: int, numbers: NumberTokens) -> torch.Tensor:
-    """Bool (m, V): what may not come at position t, right behind a branch that restricts it."""
-    forbidden = np.zeros((len(branches), len(numbers.silent)), dtype=bool)
+def _forbidden(branches: Sequence[Branch], t: int, silent: Bools) -> torch.Tensor:
+    """Bool (m, V): what may not come at position t, right behind a branch that excludes it."""
+    forbidden = np.zeros((len(branches), len(silent)), dtype=bool)
     for k, branch in enumerate(branches):
-        if branch.next != FREE and t == len(branch.path):
-            of_next = numbers.columns if branch.next == NO_NUMBER_NEXT else numbers.digit[numbers.extends]
-            forbidden[k, of_next] = True
+        if t == len(branch.path):
+            forbidden[k, branch.excluded] = True
     return torch.from_numpy(forbidden)
 
 
-def _text(tokenizer: Any, tokens: Sequence[int], numbers: NumberTokens) -> str:
+def _text(tokenizer: Any, tokens: Sequence[int], silent: Bools) -> str:
     """The tokens up to the first without text, as the tokenizer writes them."""
     kept = []
     for token in tokens:
-        if numbers.silent[token]:
+        if silent[token]:
             break
         kept.append(token)
     text: str = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)

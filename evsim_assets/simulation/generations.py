@@ -3,36 +3,30 @@
 Belongs here: the draw from an answer distribution, and the table of generations. Not here: the
 distribution (`distributions.py`), how a text is continued token by token (`decoding.py`).
 
-A draw that falls on an answer needs no model: its text is the number. A draw that falls elsewhere is
-really decoded, exactly given where it fell, and F then reads the text; a model that begins
-"As a 52-year-old" answers 52, as in the paper. Every row's randomness follows from the study's seed
-and the row's own key, so no row depends on the order or on its neighbours.
+A draw that falls on an answer needs no model: its text is the number or the label. A draw that falls
+elsewhere is really decoded, exactly given where it fell, and F then reads the text; a model that begins
+"As a 52-year-old" answers 52, as in the paper. Where a question is answered by label, F is the label
+that the text begins with (`labels.py`), as the number of that answer. Every row's randomness follows
+from the study's seed and the row's own key, so no row depends on the order or on its neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evsim_assets.simulation.distributions import (
-    BATCH_TOKENS,
-    TOLERANCE,
-    AskedPrompts,
-    Progress,
-    asked_prompts,
-    batches,
-    number_tokens,
-)
+from evsim_assets.simulation.asked import AskedPrompts, asked_prompts, batches, row_labels, row_scales
+from evsim_assets.simulation.distributions import BATCH_TOKENS, TOLERANCE, Progress, walk_of
+from evsim_assets.simulation.labels import first_label
 from evsim_assets.simulation.numbers import first_number
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.seeds import derived_seed
 from evsim_assets.specs.study import Decoding
-from evsim_assets.specs.survey import DIGITS
 
 LoadModel = Callable[[], tuple[Any, Any]]
 """Returns (model, tokenizer); called once, and only when a text must really be decoded."""
@@ -46,16 +40,19 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Draw:
-    """One row: its place in the table of prompts, its draw, and the numbers left for decoding.
+    """One row: its place in the table of prompts, its draw, and the seed of all its randomness.
 
-    `outcome`: an answer's index, or −3 (off the scale), −2 (no number), −1 (not expanded).
-    `uniform`: (1 + max_new_tokens,), for the branch and for every token.
+    `outcome`: an answer's index, or −3 (off the scale), −2 (no answer), −1 (not expanded).
     """
 
     row: int
     replicate: int
     outcome: int
-    uniform: Floats
+    seed: int
+
+    def uniform(self, tokens: int) -> Floats:
+        """Numbers for the branch and for every one of `tokens`: (1 + tokens,)."""
+        return np.random.default_rng(self.seed).random(2 + tokens)[1:]  # the first drew the outcome
 
 
 def generations(
@@ -85,7 +82,7 @@ def generations(
         prompt_id | participant | question | temperature | replicate | text | answer (Int64, on the
         scale, else missing) | success (whether there is one) | made_by ("distribution" | "decode").
     """
-    draws = _draws(prompts, distributions, temperature, decoding, seed, replicates)
+    draws = _draws(prompts, distributions, temperature, seed, replicates)
     to_decode = [draw for draw in draws if draw.outcome < 0]
     texts: dict[tuple[int, int], str] = {}
     if to_decode:
@@ -107,7 +104,6 @@ def _draws(
     prompts: pd.DataFrame,
     distributions: pd.DataFrame,
     temperature: float,
-    decoding: Decoding,
     seed: int,
     replicates: int,
 ) -> list[_Draw]:
@@ -132,12 +128,11 @@ def _draws(
         cumulative = mass[prompt_id] / mass[prompt_id][-1]
         for replicate in range(replicates):
             key = f"{prompt_id}|{float(temperature)}|{replicate}"
-            uniform = np.random.default_rng(derived_seed(seed, "generation", key)).random(
-                2 + decoding.max_new_tokens
-            )
-            drawn = int(np.searchsorted(cumulative, uniform[0], side="right"))
+            own_seed = derived_seed(seed, "generation", key)
+            first = np.random.default_rng(own_seed).random()
+            drawn = int(np.searchsorted(cumulative, first, side="right"))
             outcome = drawn - len(cumulative) if drawn >= len(cumulative) - 3 else drawn
-            draws.append(_Draw(row, replicate, outcome, uniform[1:]))
+            draws.append(_Draw(row, replicate, outcome, own_seed))
     return draws
 
 
@@ -154,11 +149,11 @@ def _decoded(
 ) -> dict[tuple[int, int], str]:
     """The text of every draw that fell on no answer, by (row, replicate).
 
-    Each prompt is read once; its numbers are walked again as far as the drawn outcomes need, to
+    Each prompt is read once; its answers are walked again as far as the drawn outcomes need, to
     know the branches that lead there; a branch is drawn by its mass, and the text continued from it.
     """
+    from evsim_assets.simulation.answer_walk import NO_ANSWER, Outcomes, walk_answers
     from evsim_assets.simulation.decoding import continue_texts, draw_branches
-    from evsim_assets.simulation.number_walk import NO_NUMBER, Outcomes, Walk, walk_numbers
     from evsim_assets.simulation.reading import read_prompts, split, take
 
     model, tokenizer = load_model()
@@ -167,18 +162,19 @@ def _decoded(
     for draw in draws:
         wanted.setdefault(int(asked.of_row[draw.row]), []).append(draw)
     within = np.zeros(len(asked.tokens), dtype=bool)
-    within[[p for p, of_prompt in wanted.items() if any(d.outcome != NO_NUMBER for d in of_prompt)]] = True
-    numbers = number_tokens(model, tokenizer)
-    walk = Walk(numbers, asked.scales, [temperature], decoding, tolerance, batch_tokens, within)
+    within[[p for p, of_prompt in wanted.items() if any(d.outcome != NO_ANSWER for d in of_prompt)]] = True
+    walk = walk_of(model, tokenizer, asked, [temperature], decoding, tolerance, batch_tokens, within)
+    longest = int(walk.limit.max())
     texts: dict[tuple[int, int], str] = {}
     done = 0
     for batch in batches(asked, batch_tokens):
         rows, roots, logits = read_prompts(model, [[(p, asked.tokens[p]) for p in group] for group in batch])
         found: list[Outcomes] = []
-        walk_numbers(model, rows, roots, logits, walk, found.append)
+        walk_answers(model, rows, roots, logits, walk, found.append)
         row, these = _by_row(rows.prompt, wanted)
-        uniform = np.array([draw.uniform for draw in these])
-        branches = draw_branches(found, rows.prompt[row], [draw.outcome for draw in these], uniform[:, 0])
+        uniform = np.array([draw.uniform(longest) for draw in these])
+        outcomes = [draw.outcome for draw in these]
+        branches = draw_branches(found, rows.prompt[row], outcomes, uniform[:, 0], walk)
         for block in _blocks(row):
             nodes = take(roots, row[block])
             for part_rows, part, chosen in split(rows, nodes, batch_tokens):
@@ -216,7 +212,7 @@ def _only_needed(asked: AskedPrompts, draws: list[_Draw]) -> AskedPrompts:
     """The same prompts, grouped without those that no draw needs."""
     needed = {int(asked.of_row[draw.row]) for draw in draws}
     groups = [[p for p in group if p in needed] for group in asked.groups]
-    return AskedPrompts(asked.tokens, asked.scales, [group for group in groups if group], asked.of_row)
+    return replace(asked, groups=[group for group in groups if group])
 
 
 def _as_table(
@@ -227,17 +223,18 @@ def _as_table(
     digit_answers: bool,
 ) -> pd.DataFrame:
     """The contract's table; F reads every text, so a row's answer never disagrees with its text."""
-    scales = prompts[["low", "high", "step"]].to_numpy(np.int64)
-    if digit_answers:
-        scales = np.tile(np.array([[DIGITS.low, DIGITS.high, DIGITS.step]]), (len(prompts), 1))
+    scales = row_scales(prompts, digit_answers=digit_answers)
+    labels = row_labels(prompts, digit_answers=digit_answers)
     named = prompts[["prompt_id", "participant", "question"]].to_numpy()
     records = []
     for draw in draws:
-        low, high, step = (int(number) for number in scales[draw.row])
+        answers, words = _answers(scales[draw.row]), labels[draw.row]
         decoded = draw.outcome < 0
-        text = texts[draw.row, draw.replicate] if decoded else str(low + step * draw.outcome)
-        number = first_number(text)
-        answer = number if number is not None and number in range(low, high + 1, step) else pd.NA
+        if decoded:
+            text = texts[draw.row, draw.replicate]
+        else:
+            text = words[draw.outcome] if words else str(answers[draw.outcome])
+        answer = _answer_in(text, answers, words)
         made_by = "decode" if decoded else "distribution"
         records.append((*named[draw.row], float(temperature), draw.replicate, text, answer, made_by))
     columns = ["prompt_id", "participant", "question", "temperature", "replicate", "text", "answer"]
@@ -245,3 +242,17 @@ def _as_table(
     table["answer"] = table["answer"].astype("Int64")
     table.insert(7, "success", table["answer"].notna())
     return table
+
+
+def _answers(scale: Ints) -> range:
+    low, high, step = (int(number) for number in scale)
+    return range(low, high + 1, step)
+
+
+def _answer_in(text: str, answers: range, labels: tuple[str, ...]) -> Any:
+    """What F finds in the text, where that is an answer; else missing."""
+    if labels:
+        found = first_label(text, labels)
+        return pd.NA if found is None else answers[found]
+    number = first_number(text)
+    return number if number is not None and number in answers else pd.NA

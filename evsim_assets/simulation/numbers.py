@@ -66,6 +66,24 @@ class NumberTokens:
         return np.concatenate([self.blank, self.digit])
 
 
+@dataclass(frozen=True)
+class Scales:
+    """The scale of every prompt, int64 (P,) each."""
+
+    low: Ints
+    high: Ints
+    step: Ints
+
+    def of(self, prompt: Ints) -> tuple[Ints, Ints, Ints]:
+        """Low, high and step of each of the numbered prompts."""
+        return self.low[prompt], self.high[prompt], self.step[prompt]
+
+    @property
+    def sizes(self) -> Ints:
+        """How many answers every scale has."""
+        return (self.high - self.low) // self.step + 1
+
+
 def classify_tokens(tokenizer: Any, vocabulary: int, ends: Iterable[int] = ()) -> NumberTokens:
     """Classify the entries 0 … `vocabulary` − 1 (the width of the model's logits).
 

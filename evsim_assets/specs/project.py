@@ -70,6 +70,18 @@ class Project:
                 value=study.survey,
                 remedy=f"use one of: {', '.join(self.survey_names)}",
             )
+        known = self.survey(study.survey).prompts.names
+        for position, grid in enumerate(study.adapters):
+            for nth, template in enumerate(grid.templates):
+                if template not in known:
+                    raise BadInput(
+                        f"survey {study.survey} has no such template",
+                        file=path,
+                        field=f"adapters.{position}.templates.{nth}",
+                        value=template,
+                        remedy=f"use one of: {', '.join(known)}, or add it under prompts.templates"
+                        " in survey.yaml",
+                    )
         return study
 
     @property

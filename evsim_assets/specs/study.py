@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import Name
+from evsim_assets.specs.templates import DEFAULT, TemplateName
 from evsim_assets.specs.yaml_file import Spec, SpecError, read_spec
 
 Method = Literal["pretrained", "lora", "qlora"]
@@ -78,14 +79,16 @@ class LossSpec(Spec):
 
 
 class AdapterGrid(Spec):
-    """One line of a study's `adapters`: every model × penalty × fraction × trial it names.
+    """One line of a study's `adapters`: every model × template × penalty × fraction × trial it names.
 
-    Of `training` only the fields that are given count; they take the place of the study's.
+    `templates` are wordings of the survey's prompts, by name. Of `training` only the fields that are
+    given count; they take the place of the study's.
     """
 
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
     method: Method
     answers: AnswerScale = "native"
+    templates: Annotated[tuple[TemplateName, ...], Field(min_length=1)] = (DEFAULT,)
     penalty: tuple[LossSpec, ...] = ()
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
     trials: Annotated[int, Field(ge=1)] = 1
@@ -115,6 +118,7 @@ class AdapterSpec(Spec):
     model: ModelName
     method: Method
     answers: AnswerScale = "native"
+    template: TemplateName = DEFAULT
     penalty: LossSpec | None = None
     fraction: float = 1.0
     trial: int = 1
@@ -125,6 +129,7 @@ class AdapterSpec(Spec):
         """The partition key, in `[a-z0-9.~-]`: `7b~qlora~alpha-0.5~d-10~fraction-0.1~trial-2`."""
         parts = [self.model, self.method]
         parts += [self.answers] if self.answers != "native" else []
+        parts += [f"template-{self.template}"] if self.template != DEFAULT else []
         if self.penalty:
             parts += [f"alpha-{self.penalty.alpha:g}", f"d-{self.penalty.d:g}"]
         if self.fraction != 1.0:
@@ -141,6 +146,7 @@ class AdapterSpec(Spec):
             "model": self.model,
             "method": self.method,
             "answers": self.answers,
+            "template": self.template,
             "alpha": self.penalty.alpha if self.penalty else None,
             "d": self.penalty.d if self.penalty else None,
             "fraction": self.fraction,
@@ -321,17 +327,23 @@ class StudySpec(Spec):
         """Every adapter of the study, in the order of the file."""
         return tuple(spec for grid in self.adapters for spec in self._unfolded(grid))
 
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The wordings that adapters of the study use, by name, in the order of the file."""
+        return tuple(dict.fromkeys(template for grid in self.adapters for template in grid.templates))
+
     def _unfolded(self, grid: AdapterGrid) -> Iterator[AdapterSpec]:
         training = None
         if grid.method != "pretrained":
             training = self.training.model_copy(update=grid.training.model_dump(exclude_unset=True))
-        for model, penalty, fraction, trial in product(
-            grid.models, grid.penalty or (None,), grid.fractions, range(1, grid.trials + 1)
+        for model, template, penalty, fraction, trial in product(
+            grid.models, grid.templates, grid.penalty or (None,), grid.fractions, range(1, grid.trials + 1)
         ):
             yield AdapterSpec(
                 model=model,
                 method=grid.method,
                 answers=grid.answers,
+                template=template,
                 penalty=penalty,
                 fraction=fraction,
                 trial=trial,

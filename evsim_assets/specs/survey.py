@@ -1,220 +1,87 @@
 """The codebook of a survey: what its raw files mean.
 
-Belongs here: the fields of `data/surveys/<survey>/survey.yaml`, and what can be said of them
-without a wave. Not here: reading waves (`surveys/`), rendering prompts (`prompts/`).
+Belongs here: `data/surveys/<survey>/survey.yaml` as a whole, and the codebook as it holds for one
+wave. Not here: its parts (`waves.py`, `demographics.py`, `questions.py`, `templates.py`), reading
+waves (`surveys/`), rendering prompts (`prompts/`).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
+from evsim_assets.specs.demographics import SEVERAL_SEPARATOR as SEVERAL_SEPARATOR
+from evsim_assets.specs.demographics import Demographic as Demographic
 from evsim_assets.specs.errors import BadInput
+from evsim_assets.specs.questions import DIGITS as DIGITS
+from evsim_assets.specs.questions import AnswerColumns as AnswerColumns
+from evsim_assets.specs.questions import Name as Name
+from evsim_assets.specs.questions import Question as Question
+from evsim_assets.specs.questions import RowField, unfolded
+from evsim_assets.specs.questions import Scale as Scale
+from evsim_assets.specs.templates import ASKED, PromptTemplates, check_placeholders
+from evsim_assets.specs.waves import RawText, WaveChange, WaveFormat, Waves, matches
 from evsim_assets.specs.yaml_file import Spec, SpecError, read_spec
 
-SEVERAL_SEPARATOR = "; "
-"""Between the options of a demographic that allows several, in raw files and in tables."""
-
-RESERVED = {
-    "participant",
-    "wave",
-    "question",
-    "order",
-    "intervention",
-    "intervention_text",
-    "answer",
-    "split",
-}
-"""Columns of tables that hold demographics, so no demographic may be called so."""
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
-
-
-class Scale(Spec):
-    """A numeric answer scale: `low`, `low + step`, … `high`.
-
-    `rounding` says what happens to a raw answer between two steps: `none` quarantines it,
-    `half_up` takes the nearest step and, between two, the upper one.
-    """
-
-    low: int
-    high: int
-    step: Annotated[int, Field(ge=1)] = 1
-    rounding: Literal["none", "half_up"] = "none"
-
-    @model_validator(mode="after")
-    def _has_room(self) -> Scale:
-        if self.low >= self.high:
-            raise SpecError(
-                f"the scale has no room: low {self.low} is not below high {self.high}",
-                remedy="set low below high",
-            )
-        if (self.high - self.low) % self.step:
-            raise SpecError(
-                f"step {self.step} does not lead from {self.low} to {self.high}",
-                at=("step",),
-                remedy="choose a step that divides high - low",
-            )
-        return self
-
-    @property
-    def answers(self) -> tuple[int, ...]:
-        """Every answer on the scale, ascending."""
-        return tuple(range(self.low, self.high + 1, self.step))
-
-
-ASKED = ("intervention", "low", "high")
-"""The placeholders of a survey prompt that every question fills."""
-
-DIGITS = Scale(low=0, high=9)
-"""The single-token scale of the paper's numeric penalty (B.3)."""
-
-
-class Demographic(Spec):
-    """One thing known of a participant before any question.
-
-    `options` are the labels allowed, in their order; `codes` translates raw values to labels.
-    With `several`, a raw cell holds any number of labels separated by "; ".
-    """
-
-    name: str
-    column: str
-    options: Annotated[tuple[str, ...], Field(min_length=2)]
-    codes: dict[str, str] = Field(default_factory=dict)
-    several: bool = False
-
-    @property
-    def slug(self) -> str:
-        """The name of the demographic's column in tables: `living state` becomes `living_state`."""
-        return re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
-
-    @field_validator("codes", mode="before")
-    @classmethod
-    def _codes_as_text(cls, codes: object) -> object:
-        return {str(k): str(v) for k, v in codes.items()} if isinstance(codes, dict) else codes
-
-    @model_validator(mode="after")
-    def _codes_lead_to_options(self) -> Demographic:
-        for code, label in self.codes.items():
-            if label not in self.options:
-                raise SpecError(
-                    f"code {code!r} stands for a label that is not among the options",
-                    at=("codes", code),
-                    value=label,
-                    remedy="add the label to options, or correct the code",
-                )
-        for position, option in enumerate(self.options):
-            at = ("options", position)
-            if option in self.options[:position]:
-                raise SpecError(
-                    "an option is listed twice", at=at, value=option, remedy="list each option once"
-                )
-            if self.several and SEVERAL_SEPARATOR.strip() in option:
-                raise SpecError(
-                    "an option holds ';', which separates several options",
-                    at=at,
-                    value=option,
-                    remedy="rename the option",
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _has_a_column_of_its_own(self) -> Demographic:
-        if not self.slug or self.slug in RESERVED:
-            raise SpecError(
-                f"the demographic would be the column {self.slug!r} of tables, which "
-                + ("is taken" if self.slug else "is no name"),
-                at=("name",),
-                value=self.name,
-                remedy="use another name, with letters a to z or digits in it",
-            )
-        return self
-
-
-class AnswerColumns(Spec):
-    """Where one answer stands in a raw row, and which intervention came before it."""
-
-    answer: str
-    intervention: str | None = None
-
-
-class Question(Spec):
-    """Something participants were asked, on one scale.
-
-    A wide file has a column (or several, with the interventions they follow) per question; in a
-    long file `where` picks the rows of this question. `fields` fill the prompt template.
-    """
-
-    id: Name
-    columns: Annotated[tuple[AnswerColumns, ...], Field(min_length=1)]
-    scale: Scale
-    where: dict[str, str] = Field(default_factory=dict)
-    fields: dict[str, str] = Field(default_factory=dict)
-
-    @field_validator("where", mode="before")
-    @classmethod
-    def _where_as_text(cls, where: object) -> object:
-        return {str(k): str(v) for k, v in where.items()} if isinstance(where, dict) else where
-
-    @model_validator(mode="after")
-    def _fields_have_names_of_their_own(self) -> Question:
-        for name in self.fields:
-            if name in ASKED:
-                raise SpecError(
-                    f"every question has {{{name}}} already", at=("fields", name), remedy="use another name"
-                )
-        return self
+Repeats = Literal["keep first", "keep last", "panel"]
 
 
 class Interventions(Spec):
-    """The table of intervention texts, and the raw values that mean "no intervention".
+    """What participants read before an answer, by id: a table `file`, or `texts` written here.
 
-    `file` lies in the survey's folder; `id` and `text` are its columns.
+    `file` (CSV, TSV, Excel or Parquet) lies in the survey's folder; `id` and `text` are its columns,
+    and `fields` leads from placeholders of prompts to further columns. In `texts` an arm without a
+    text is null. `none` are raw values that mean "no intervention".
     """
 
-    file: str
-    id: str
-    text: str
-    none: tuple[str, ...] = ()
+    file: str | None = None
+    id: str = "id"
+    text: str = "text"
+    fields: dict[str, str] = Field(default_factory=dict)
+    texts: dict[RawText, str | None] | None = None
+    none: tuple[RawText, ...] = ()
 
-    @field_validator("none", mode="before")
-    @classmethod
-    def _none_as_text(cls, none: object) -> object:
-        return tuple(str(value) for value in none) if isinstance(none, (list, tuple)) else none
-
-
-class PromptTemplates(Spec):
-    """Appendix B.1: what the model is told it is, and what it is asked.
-
-    `system` takes `{demographics}`; `user` takes `{intervention}`, `{low}`, `{high}` and the
-    questions' own `fields`.
-    """
-
-    system: str
-    user: str
-
-
-class Waves(Spec):
-    """The form of the raw files. `encoding` is any that Python knows."""
-
-    format: Literal["csv"] = "csv"
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    encoding: str = "utf-8"
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, encoding: str) -> str:
-        try:
-            "".encode(encoding)
-        except LookupError:
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Interventions:
+        if (self.file is None) == (self.texts is None):
             raise SpecError(
-                "unknown encoding", value=encoding, remedy="use a name such as utf-8 or latin-1"
-            ) from None
-        return encoding
+                "interventions come either from a file or from `texts`", remedy="keep exactly one of the two"
+            )
+        if self.fields and self.file is None:
+            raise SpecError(
+                "`fields` are columns of a file, and there is none",
+                at=("fields",),
+                remedy="put the interventions into a file, or remove the fields",
+            )
+        return self
+
+
+class Duplicates(Spec):
+    """What becomes of a participant who is there more than once.
+
+    `within_wave`: rows of one wave; `across_waves`: waves, in the order of their names. `keep first`
+    and `keep last` keep one and set the others aside, with the reason; `panel` keeps all as answers
+    of one participant, in order.
+    """
+
+    within_wave: Repeats = "keep first"
+    across_waves: Repeats = "panel"
+
+
+class HeldOut(Spec):
+    """What no model is trained on: interventions by id, questions, and demographic cells.
+
+    A cell is a set of demographics with the options that belong to it; who is in all of them is
+    held out, and so is everything they answered.
+    """
+
+    interventions: tuple[RawText, ...] = ()
+    questions: tuple[str, ...] = ()
+    cells: tuple[dict[str, tuple[RawText, ...]], ...] = ()
 
 
 class Splits(Spec):
@@ -238,7 +105,10 @@ class SurveySpec(Spec):
     """`survey.yaml`, read. `name` and `folder` follow from where the file lies.
 
     `participant` is the raw column that identifies a person; without one every row is a person
-    of its own, named by wave and row number.
+    of its own, named by wave and row number. `missing` are raw values that mean "no answer",
+    `weight` is the raw column of survey weights, `strata` are demographics by which splits are
+    reported. `written` is `questions` as they stand in the file; `questions` are these with question
+    tables unfolded.
     """
 
     name: Name
@@ -247,46 +117,187 @@ class SurveySpec(Spec):
     source: str
     simulated: bool = False
     participant: str | None
+    duplicates: Duplicates = Duplicates()
     waves: Waves = Waves()
-    missing: tuple[str, ...] = ("",)
+    missing: tuple[RawText, ...] = ("",)
+    weight: str | None = None
     demographics: Annotated[tuple[Demographic, ...], Field(min_length=1)]
-    questions: Annotated[tuple[Question, ...], Field(min_length=1)]
+    strata: tuple[str, ...] = ()
+    written: Annotated[tuple[Question, ...], Field(min_length=1, alias="questions")]
     interventions: Interventions | None = None
+    held_out: HeldOut = HeldOut()
     prompts: PromptTemplates
     splits: Splits = Splits()
 
-    @field_validator("missing", mode="before")
-    @classmethod
-    def _missing_as_text(cls, missing: object) -> object:
-        return tuple(str(v) for v in missing) if isinstance(missing, (list, tuple)) else missing
+    _questions: tuple[Question, ...] = PrivateAttr(default=())
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Every question, question tables unfolded, in the codebook's order."""
+        return self._questions
 
     @model_validator(mode="after")
-    def _consistent(self) -> SurveySpec:
-        _check_doubled("demographics", "name", [d.slug for d in self.demographics])
-        _check_doubled("questions", "id", [q.id for q in self.questions])
-        for position, question in enumerate(self.questions):
-            asks = any(columns.intervention for columns in question.columns)
-            if asks and self.interventions is None:
+    def _questions_unfold(self) -> SurveySpec:
+        questions: list[Question] = []
+        for position, entry in enumerate(self.written):
+            try:
+                made = list(unfolded(entry, self.folder))
+            except SpecError as error:
                 raise SpecError(
-                    "the question names an intervention column, but there is no `interventions` table",
-                    at=("questions", position, "columns"),
-                    remedy="add `interventions: {file, id, text}`",
+                    error.problem,
+                    at=("questions", position, *error.at),
+                    value=error.value,
+                    remedy=error.remedy,
+                ) from None
+            for question in made:
+                self._check_question(question, position, questions)
+                questions.append(question)
+        self._questions = tuple(questions)
+        return self
+
+    def _check_question(self, question: Question, position: int, before: list[Question]) -> None:
+        """Raise SpecError for what the question alone cannot know to be wrong."""
+        if question.id in [other.id for other in before]:
+            raise SpecError(
+                "listed twice",
+                at=("questions", position, "id"),
+                value=question.id,
+                remedy="give each its own name",
+            )
+        if question.before is not None and question.before not in [other.id for other in before]:
+            raise SpecError(
+                "there is no such question earlier in the list",
+                at=("questions", position, "before"),
+                value=question.before,
+                remedy="name a question that stands before this one",
+            )
+        if any(columns.intervention for columns in question.columns) and self.interventions is None:
+            raise SpecError(
+                "the question names an intervention column, but there is no `interventions` table",
+                at=("questions", position, "columns"),
+                remedy="add `interventions: {file, id, text}`",
+            )
+        taken = {*ASKED, *(self.interventions.fields if self.interventions else ())}
+        for field in question.fields:
+            if field in taken:
+                raise SpecError(
+                    f"every question has {{{field}}} already",
+                    at=("questions", position, "for_each" if question.for_each else "fields", field),
+                    remedy="use another name",
                 )
-        _check_placeholders("system", self.prompts.system, {"demographics"})
-        for question in self.questions:
-            _check_placeholders("user", self.prompts.user, {*ASKED, *question.fields}, question.id)
+        if question.user is not None:
+            allowed = taken | set(question.fields)
+            check_placeholders(("questions", position, "user"), question.user, allowed, question.id)
+
+    @model_validator(mode="after")
+    def _names_lead_somewhere(self) -> SurveySpec:
+        slugs = [d.slug for d in self.demographics]
+        for position, slug in enumerate(slugs):
+            if slug in slugs[:position]:
+                raise SpecError(
+                    "listed twice",
+                    at=("demographics", position, "name"),
+                    value=slug,
+                    remedy="give each its own name",
+                )
+        known = {d.name: d for d in self.demographics}
+        _check_known(("strata",), self.strata, known)
+        for position, cell in enumerate(self.held_out.cells):
+            at: tuple[str | int, ...] = ("held_out", "cells", position)
+            _check_known(at, tuple(cell), known)
+            for name, options in cell.items():
+                _check_known((*at, name), options, known[name].options)
+        _check_known(("held_out", "questions"), self.held_out.questions, [q.id for q in self.questions])
+        return self
+
+    @model_validator(mode="after")
+    def _changes_fit(self) -> SurveySpec:
+        known = {d.name: d for d in self.demographics}
+        for position, change in enumerate(self.waves.changes):
+            at: tuple[str | int, ...] = ("waves", "changes", position)
+            _check_known((*at, "demographics"), tuple(change.demographics), known)
+            _check_known((*at, "questions"), tuple(change.questions), [q.id for q in self.questions])
+            _check_known((*at, "columns"), tuple(change.columns), self.raw_columns)
+            for name, part in change.demographics.items():
+                labels = (*(part.codes or {}).values(), *(part.options or ()))
+                _check_known((*at, "demographics", name), labels, known[name].options)
+        return self
+
+    @model_validator(mode="after")
+    def _wordings_can_be_filled(self) -> SurveySpec:
+        known = [d.name for d in self.demographics]  # in an order, for the remedy
+        further = set(self.interventions.fields) if self.interventions else set()
+        for name in self.prompts.names:
+            template = self.prompts.named(name)
+            at = ("prompts",) if name == "default" else ("prompts", "templates", name)
+            check_placeholders((*at, "system"), template.system, {"demographics"})
+            for question in self.questions:
+                if question.user is None:
+                    allowed = {*ASKED, *further, *question.fields}
+                    check_placeholders((*at, "user"), template.user, allowed, question.id)
+            _check_known((*at, "demographics", "show"), template.demographics.show or (), known)
         return self
 
     @property
     def raw_columns(self) -> tuple[str, ...]:
         """Every column a raw wave must have, in the codebook's order."""
-        columns = [self.participant] if self.participant else []
-        columns += [d.column for d in self.demographics]
+        columns = [column for column in (self.participant, self.weight) if column]
+        for demographic in self.demographics:
+            columns += demographic.columns
         for question in self.questions:
-            columns += list(question.where)
+            columns += [*question.where, *question.row_fields.values()]
             for pair in question.columns:
                 columns += [pair.answer, *([pair.intervention] if pair.intervention else [])]
         return tuple(dict.fromkeys(columns))
+
+    def format_of(self, wave: str) -> WaveFormat:
+        """How the file of this wave is to be read."""
+        form: WaveFormat = self.waves
+        for change in self._changes_of(wave):
+            form = change.format or form
+        return WaveFormat(**{field: getattr(form, field) for field in WaveFormat.model_fields})
+
+    def for_wave(self, wave: str) -> SurveySpec:
+        """The codebook as it holds for one wave.
+
+        Columns have the names, and cells the codes, that they have in that wave. What was not asked
+        in it is gone from `questions`; a demographic that was not is there without a column.
+        """
+        demographics = {d.name: _in_wave(d, wave) for d in self.demographics}
+        questions = {q.id: q for q in self.questions if matches(wave, q.waves)}
+        missing, renamed = self.missing, dict[str, str]()
+        for change in self._changes_of(wave):
+            renamed |= change.columns
+            missing = missing if change.missing is None else change.missing
+            for name, part in change.demographics.items():
+                demographics[name] = _with(demographics[name], part)
+            for name in change.questions.keys() & questions.keys():
+                questions[name] = _with(questions[name], change.questions[name])
+        if not questions:
+            raise BadInput(
+                "no question of the codebook was asked in this wave",
+                file=self.folder / "survey.yaml",
+                field="questions",
+                value=wave,
+                remedy="correct `waves` of the questions, or the file's name",
+            )
+        return self.model_copy(
+            update={
+                "participant": renamed.get(self.participant or "", self.participant),
+                "weight": renamed.get(self.weight or "", self.weight),
+                "missing": missing,
+                "waves": Waves(**dict(self.format_of(wave))),
+                "demographics": tuple(_renamed_demographic(d, renamed) for d in demographics.values()),
+                "written": (asked := tuple(_renamed_question(q, renamed) for q in questions.values())),
+            }
+        )._asking(asked)
+
+    def _asking(self, questions: tuple[Question, ...]) -> SurveySpec:
+        self._questions = questions
+        return self
+
+    def _changes_of(self, wave: str) -> list[WaveChange]:
+        return [change for change in self.waves.changes if change.concerns(wave)]
 
 
 def read_survey(folder: Path) -> SurveySpec:
@@ -302,37 +313,60 @@ def read_survey(folder: Path) -> SurveySpec:
     return read_spec(folder / "survey.yaml", SurveySpec, name=name, folder=folder)
 
 
-def _check_doubled(listed: str, field: str, names: list[str]) -> None:
-    """Raise SpecError for the first name that stands twice in the list."""
-    for position, name in enumerate(names):
-        if name in names[:position]:
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of `survey.yaml`, for editors."""
+    schema = SurveySpec.model_json_schema(by_alias=True)
+    for given in ("name", "folder"):
+        schema["properties"].pop(given)
+        schema["required"].remove(given)
+    for part, follows in (("Question", "scale"), ("Demographic", "options")):  # from other fields
+        schema["$defs"][part]["required"].remove(follows)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "evsim survey.yaml"}
+
+
+def _check_known(at: tuple[str | int, ...], named: tuple[str, ...], known: Any) -> None:
+    for name in named:
+        if name not in known:
             raise SpecError(
-                "listed twice", at=(listed, position, field), value=name, remedy="give each its own name"
+                "nothing in the codebook is called so",
+                at=at,
+                value=name,
+                remedy=f"use one of: {', '.join(map(str, known))}",
             )
 
 
-def _check_placeholders(field: str, template: str, allowed: set[str], question: str | None = None) -> None:
-    """Raise SpecError for a placeholder nobody fills, or for braces that do not pair."""
-    at = ("prompts", field)
-    try:
-        used = [(name, form, how) for _, name, form, how in Formatter().parse(template) if name is not None]
-    except ValueError as error:
-        raise SpecError(
-            f"this is no template: {error}", at=at, remedy="write a literal brace as {{ or }}"
-        ) from None
-    where = f" for question {question!r}" if question else ""
-    for name, form, how in used:
-        if name not in allowed:
-            raise SpecError(
-                f"unknown placeholder{where}",
-                at=at,
-                value="{" + name + "}",
-                remedy=f"use one of {', '.join('{' + a + '}' for a in sorted(allowed))}",
-            )
-        if form or how:
-            raise SpecError(
-                "a placeholder takes no format",
-                at=at,
-                remedy=f"write {{{name}}}",
-                value="{" + name + (f"!{how}" if how else "") + (f":{form}" if form else "") + "}",
-            )
+def _in_wave(demographic: Demographic, wave: str) -> Demographic:
+    """The demographic without a source where it was not asked, and with the wave's own constant."""
+    if not matches(wave, demographic.waves):
+        return demographic.model_copy(update={"column": None, "checkboxes": {}, "constant": {}})
+    own = [option for pattern, option in demographic.constant.items() if matches(wave, (pattern,))]
+    return demographic.model_copy(update={"constant": {wave: own[0]} if own else {}})
+
+
+def _with(part: Any, change: Any) -> Any:
+    """The demographic or question with what the change says."""
+    return part.model_copy(update={field: value for field, value in change if value is not None})
+
+
+def _renamed_demographic(demographic: Demographic, renamed: Mapping[str, str]) -> Demographic:
+    boxes = {renamed.get(column, column): option for column, option in demographic.checkboxes.items()}
+    column = renamed.get(demographic.column or "", demographic.column)
+    return demographic.model_copy(update={"column": column, "checkboxes": boxes})
+
+
+def _renamed_question(question: Question, renamed: Mapping[str, str]) -> Question:
+    def new(column: str) -> str:
+        return renamed.get(column, column)
+
+    columns = tuple(
+        AnswerColumns(
+            answer=new(pair.answer), intervention=new(pair.intervention) if pair.intervention else None
+        )
+        for pair in question.columns
+    )
+    fields = {
+        key: RowField(column=new(field.column)) if isinstance(field, RowField) else field
+        for key, field in question.fields.items()
+    }
+    where = {new(column): value for column, value in question.where.items()}
+    return question.model_copy(update={"columns": columns, "fields": fields, "where": where})

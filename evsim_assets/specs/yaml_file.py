@@ -5,6 +5,8 @@ Belongs here: the way from a file to a validated spec. Not here: what any field 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +60,14 @@ def read_spec(path: Path, model: type[SpecT], **known: Any) -> SpecT:
         ) from None
     try:
         document = YAML(typ="rt").load(text)
+        json.dumps(_plain(document), ensure_ascii=False, default=str, skipkeys=True).encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            "the file holds half a character (a lone surrogate)",
+            file=path,
+            value=error.object[error.start : error.end],
+            remedy="write the character itself in place of its escape \\ud800 to \\udfff",
+        ) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise BadInput(
@@ -86,11 +96,15 @@ def read_spec(path: Path, model: type[SpecT], **known: Any) -> SpecT:
     try:
         return model.model_validate({**_plain(document), **known})
     except ValidationError as error:
-        raise _as_bad_input(error, path, document, model) from None
+        raise _as_bad_input(error, path, document, model, known) from None
 
 
 def _as_bad_input(
-    error: ValidationError, path: Path, document: CommentedMap, model: type[BaseModel]
+    error: ValidationError,
+    path: Path,
+    document: CommentedMap,
+    model: type[BaseModel],
+    known: Mapping[str, Any],
 ) -> BadInput:
     """One error of pydantic's list, with the line it stands on.
 
@@ -100,6 +114,8 @@ def _as_bad_input(
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     context = first.get("ctx", {})
     cause = context.get("error")
+    if isinstance(cause, BadInput):  # of a table beside the file: it says where and what to do itself
+        return cause
     below = cause.at if isinstance(cause, SpecError) else ()
     place = _in_document(document, (*first["loc"], *below), absent=first["type"] == "missing")
     value, message = first.get("input"), first["msg"]
@@ -110,7 +126,7 @@ def _as_bad_input(
         message, value, remedy = cause.problem, cause.value, cause.remedy
     elif first["type"] == "extra_forbidden":
         message = "unknown field"
-        allowed = _fields_beside(model, place)
+        allowed = [field for field in _fields_beside(model, place) if field not in known]
         remedy = f"remove it, or use one of: {', '.join(allowed)}" if allowed else "remove it"
     elif first["type"] == "missing":
         message, value, remedy = "required, but not there", None, "add the field"
@@ -185,10 +201,15 @@ def _fields_beside(model: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
     """The names allowed where the unknown field of `place` stands, as far as types tell."""
     current: Any = model
     for part in place[:-1]:
-        fields = getattr(current, "model_fields", {})
+        fields = _fields(current)
         if part in fields:  # else it is an index, or a name that the file gives
             current = _inner_model(fields[part].annotation)
-    return sorted(getattr(current, "model_fields", {}))
+    return sorted(_fields(current))
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    """The fields of a model by the names they have in a file."""
+    return {field.alias or name: field for name, field in getattr(model, "model_fields", {}).items()}
 
 
 def _inner_model(annotation: Any) -> Any:

@@ -1,88 +1,85 @@
-"""Dagster assets of a survey: raw waves, clean waves, quarantine, responses, splits.
+"""Dagster assets of a survey: raw waves, clean waves, quarantine, responses, splits, drift.
 
 Belongs here: reading inputs, calling the stage, attaching metadata. Not here: any computation.
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from evsim_assets.automation import WavesSeen, cheap
+from evsim_assets.automation import cheap
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.surveys.cleaning import clean_wave
-from evsim_assets.surveys.landing import (
-    WaveFile,
-    intervention_texts,
-    landed_waves,
-    misnamed_files,
-    read_raw,
-    texts_hash,
-)
-from evsim_assets.surveys.splits import merge_waves, split_participants
+from evsim_assets.surveys.drift import drift, drift_summary
+from evsim_assets.surveys.drift_figure import drift_figure
+from evsim_assets.surveys.landing import WaveFile, intervention_texts, landed_waves, texts_hash
+from evsim_assets.surveys.observed import waves_partitions
+from evsim_assets.surveys.reading import read_cells
+from evsim_assets.surveys.responses import merge_waves
+from evsim_assets.surveys.splits import split_participants, split_report
 from evsim_resources.compute import failure
-from evsim_resources.lake import DIMENSION, Lake
+from evsim_resources.lake import DIMENSION, Lake, TableFiles
 from evsim_resources.outputs import (
     OWNERS,
     about,
     counts_metadata,
     markdown,
+    picture,
     refusing,
     spec_hash,
+    table_file_output,
     table_output,
 )
-from evsim_resources.records import Records, observed
 from evsim_resources.versions import VersionedStore
 
-VERSION = "1"
+VERSION = "2"
+CELLS = "cells.parquet"
+"""The name of a raw file's cells, beside it in its version."""
+
 QUARANTINE_LIMIT = 0.05
 """Share of a wave's answer cells in quarantine above which the wave blocks what follows."""
 
 
-def waves_partitions(survey: SurveySpec) -> dg.DynamicPartitionsDefinition:
-    """The waves of a survey; the sensor and `evsim run` register new ones."""
-    return dg.DynamicPartitionsDefinition(name=_partitions_name(survey))
-
-
-def _partitions_name(survey: SurveySpec) -> str:
-    return f"{survey.name}_wave"
-
-
 def survey_assets(survey: SurveySpec) -> list[Any]:
     """The assets of one survey, keyed `[<survey>, <asset>]`."""
+    return [*_wave_assets(survey), *_population_assets(survey)]
+
+
+def _wave_assets(survey: SurveySpec) -> list[Any]:
+    """What there is of every wave."""
     waves = waves_partitions(survey)
     said = about(f"{survey.title}.", survey)
     common: dict[str, Any] = {"group_name": survey.name, "owners": OWNERS}
     by_wave = {DIMENSION: "wave"}
-    meaning = spec_hash(
-        survey.model_dump(
-            include={"name", "participant", "missing", "demographics", "questions", "interventions"}
-        ),
-        survey.waves,
-        _texts_hash(survey),
-    )
-
-    def key(name: str) -> dg.AssetKey:
-        return dg.AssetKey([survey.name, name])
+    form = spec_hash(survey.waves.model_dump(exclude={"changes"}), [c.format for c in survey.waves.changes])
+    of_wave: dict[str, Any] = {
+        "metadata": by_wave,
+        "kinds": {"parquet"},
+        "owners": OWNERS,
+        "automation_condition": cheap(),
+        "code_version": f"{VERSION}.{_meaning(survey)}",
+    }
 
     wave_file = dg.AssetSpec(
-        key("wave_file"),
+        _key(survey, "wave_file"),
         partitions_def=waves,
-        kinds={"csv"},
+        kinds={"csv" if survey.waves.format == "csv" else "file"},
         **common,
         description=f"A raw file in the landing folder, observed by its SHA-256. {said}",
     )
 
     @dg.asset(
-        key=key("raw_wave"),
+        key=_key(survey, "raw_wave"),
         partitions_def=waves,
         deps=[wave_file],
         kinds={"file"},
-        code_version=VERSION,
+        code_version=f"{VERSION}.{form}",
         metadata=by_wave,
         automation_condition=cheap(),
         **common,
@@ -90,14 +87,16 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
     )
     def raw_wave(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
         wave = refusing(_landed, survey, context.partition_key)
-        stored = _raw_store(lake, survey, wave.wave).write(lambda folder: _copy(wave, folder))
+        store = _raw_store(lake, survey, wave.wave)
+        stored = store.write(lambda folder: _take_in(wave, survey, store, folder))
+        provenance = {name: stored.manifest[name] for name in ("rows", "received_at", "unreadable")}
         copied = stored.manifest["files"][wave.path.name]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(copied["sha256"]),
             metadata={
                 "path": dg.MetadataValue.path(str(stored.folder / wave.path.name)),
-                "sha256": copied["sha256"],
-                "bytes": copied["bytes"],
+                **copied,
+                **{name: value for name, value in provenance.items() if value is not None},
             },
         )
 
@@ -108,34 +107,26 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
         group_name=survey.name,
         outs={
             "clean_wave": dg.AssetOut(
-                key=key("clean_wave"),
-                code_version=f"{VERSION}.{meaning}",
-                metadata=by_wave,
-                kinds={"parquet"},
-                owners=OWNERS,
-                automation_condition=cheap(),
+                key=_key(survey, "clean_wave"),
                 description=f"The wave's usable answers, one row an answer, by the codebook. {said}",
+                **of_wave,
             ),
             "quarantine": dg.AssetOut(
-                key=key("quarantine"),
-                code_version=f"{VERSION}.{meaning}",
-                metadata=by_wave,
-                kinds={"parquet"},
-                owners=OWNERS,
-                automation_condition=cheap(),
+                key=_key(survey, "quarantine"),
                 description=f"Cells and rows that could not be used, with value, reason and remedy. {said}",
+                **of_wave,
             ),
         },
         check_specs=[
             dg.AssetCheckSpec(
                 "every_cell_accounted_for",
-                asset=key("clean_wave"),
+                asset=_key(survey, "clean_wave"),
                 blocking=True,
                 description="Raw answer cells = used + missing + quarantined.",
             ),
             dg.AssetCheckSpec(
                 "few_in_quarantine",
-                asset=key("clean_wave"),
+                asset=_key(survey, "clean_wave"),
                 blocking=True,
                 description=f"At most {QUARANTINE_LIMIT:.0%} of the answer cells are in quarantine.",
             ),
@@ -145,131 +136,171 @@ def survey_assets(survey: SurveySpec) -> list[Any]:
         # A wave that fails its checks is put in quarantine whole: `clean_wave` is not yielded, so
         # the table of its last good version stays, and whatever is made from it waits.
         wave = context.partition_key
-        file = refusing(_raw_store(lake, survey, wave).resolve).folder
-        path = next(p for p in sorted(file.iterdir()) if p.suffix == f".{survey.waves.format}")
+        raw = refusing(_raw_store(lake, survey, wave).resolve)
+        file = raw.folder / raw.manifest["file"]
         texts = refusing(intervention_texts, survey)
-        raw = refusing(read_raw, path.read_bytes(), survey.waves, path.name)
-        cleaned = refusing(clean_wave, raw, survey, wave, texts, path.name)
-        yield table_output(cleaned.quarantine, output_name="quarantine")
-        checks = _checks(key("clean_wave"), cleaned.counts)
-        if not all(check.passed for check in checks):
+        with lake.scratch() as scratch:
+            cells = raw.folder / CELLS
+            if raw.manifest["unreadable"] is not None:  # says again what is wrong with the file
+                cells = refusing(read_cells, file, survey.format_of(wave), scratch / CELLS).path
+            cleaned = refusing(clean_wave, cells, survey, wave, texts, scratch, file.name)
+            yield table_file_output(cleaned.quarantine, output_name="quarantine")
+            checks = _checks(survey, cleaned.counts)
+            if not all(check.passed for check in checks):
+                yield from checks
+                raise failure(_unusable(survey, file, cleaned.counts))
+            yield table_file_output(
+                cleaned.answers,
+                output_name="clean_wave",
+                demographics=markdown(pd.DataFrame(cleaned.demographics)),
+                **counts_metadata(cleaned.counts),
+            )
             yield from checks
-            raise failure(_unusable(survey, wave, cleaned.counts))
-        yield table_output(cleaned.answers, output_name="clean_wave", **counts_metadata(cleaned.counts))
-        yield from checks
+
+    return [wave_file, raw_wave, clean]
+
+
+def _population_assets(survey: SurveySpec) -> list[Any]:
+    """What there is of all waves together."""
+    said = about(f"{survey.title}.", survey)
+    common: dict[str, Any] = {"group_name": survey.name, "owners": OWNERS}
+    cheap_table: dict[str, Any] = {
+        "kinds": {"parquet"},
+        "owners": OWNERS,
+        "automation_condition": cheap(),
+    }
+    merging = spec_hash([d.slug for d in survey.demographics], survey.duplicates)
+    splitting = spec_hash(survey.splits, survey.held_out.cells, survey.strata)
+    drifting = spec_hash(
+        survey.title, survey.simulated, survey.demographics, [q.answer_scale for q in survey.questions]
+    )
+    from_responses = {"responses": dg.AssetIn(key=_key(survey, "responses"))}
+
+    @dg.multi_asset(
+        name=f"{survey.name}__responses",
+        group_name=survey.name,
+        ins={"clean_wave": dg.AssetIn(key=_key(survey, "clean_wave"))},
+        outs={
+            "responses": dg.AssetOut(
+                key=_key(survey, "responses"),
+                description=f"The answers of all waves, one row an answer. {said}",
+                code_version=f"{VERSION}.{merging}",
+                **cheap_table,
+            ),
+            "superseded": dg.AssetOut(
+                key=_key(survey, "superseded"),
+                description=f"Answers of people of several waves, set aside by the stated policy. {said}",
+                code_version=f"{VERSION}.{merging}",
+                **cheap_table,
+            ),
+        },
+        check_specs=[
+            dg.AssetCheckSpec(
+                "every_answer_accounted_for",
+                asset=_key(survey, "responses"),
+                blocking=True,
+                description="Clean answers = responses + superseded.",
+            )
+        ],
+    )
+    def responses(clean_wave: TableFiles, lake: Lake) -> Iterator[Any]:
+        with lake.scratch() as scratch:
+            merged = refusing(merge_waves, clean_wave.paths, survey, scratch)
+            accounted = merged.counts["kept"] + merged.counts["superseded"] == merged.counts["clean"]
+            check = dg.AssetCheckResult(
+                check_name="every_answer_accounted_for",
+                asset_key=_key(survey, "responses"),
+                passed=accounted,
+                metadata=counts_metadata(merged.counts),
+            )
+            if not accounted:
+                yield check
+                raise failure(_lost(survey, merged.counts))
+            yield table_file_output(merged.superseded, output_name="superseded")
+            yield table_file_output(
+                merged.responses, output_name="responses", **counts_metadata(merged.counts)
+            )
+            yield check
+
+    @dg.multi_asset(
+        name=f"{survey.name}__splits",
+        group_name=survey.name,
+        ins=from_responses,
+        outs={
+            "splits": dg.AssetOut(
+                key=_key(survey, "splits"),
+                description=f"Train, validation or test for every participant, by a keyed hash. {said}",
+                code_version=f"{VERSION}.{splitting}",
+                **cheap_table,
+            ),
+            "split_report": dg.AssetOut(
+                key=_key(survey, "split_report"),
+                description=f"Shares of the splits, over all and in each stratum. {said}",
+                code_version=f"{VERSION}.{splitting}",
+                **cheap_table,
+            ),
+        },
+    )
+    def splits(responses: TableFiles, lake: Lake) -> Iterator[Any]:
+        with lake.scratch() as scratch:
+            made = scratch / "splits.parquet"
+            refusing(split_participants, responses.paths[0], survey, made)
+            report = split_report(made, responses.paths[0], survey)
+            yield table_output(report, output_name="split_report", shares=markdown(report.round(3)))
+            yield table_file_output(made, output_name="splits")
 
     @dg.asset(
-        key=key("responses"),
-        ins={"clean_wave": dg.AssetIn(key=key("clean_wave"))},
-        kinds={"parquet"},
-        code_version=VERSION,
+        key=_key(survey, "drift"),
+        ins=from_responses,
+        kinds={"parquet", "plot"},
+        code_version=f"{VERSION}.{drifting}",
         automation_condition=cheap(),
+        check_specs=[
+            dg.AssetCheckSpec(
+                "waves_alike",
+                asset=_key(survey, "drift"),
+                description="No demographic and no question of a wave is further from the waves before"
+                " than chance explains. Warns; blocks nothing.",
+            )
+        ],
         **common,
-        description=f"The answers of all waves, one row an answer. {said}",
+        description=f"How each wave differs from those before: shares and ratings, with intervals. {said}",
     )
-    def responses(clean_wave: pd.DataFrame) -> dg.Output[pd.DataFrame]:
-        answers = merge_waves([clean_wave])
-        by_question = answers.groupby("question")["answer"].describe().reset_index()
-        return table_output(
-            answers, participants=int(answers["participant"].nunique()), answers=markdown(by_question)
+    def drifted(responses: TableFiles) -> Iterator[Any]:
+        table = refusing(drift, responses.paths[0], survey)
+        passed, summary = drift_summary(table)
+        plot = drift_figure(table, title=f"{survey.title}: drift", simulated=survey.simulated)
+        yield table_output(table, plot=picture(plot, "Drift between waves"), summary=summary)
+        yield dg.AssetCheckResult(
+            check_name="waves_alike",
+            asset_key=_key(survey, "drift"),
+            passed=passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=summary,
         )
 
-    @dg.asset(
-        key=key("splits"),
-        ins={"responses": dg.AssetIn(key=key("responses"))},
-        kinds={"parquet"},
-        code_version=f"{VERSION}.{spec_hash(survey.splits)}",
-        automation_condition=cheap(),
-        **common,
-        description=f"Train, validation or test for every participant, by a keyed hash. {said}",
+    return [responses, splits, drifted]
+
+
+def _key(survey: SurveySpec, name: str) -> dg.AssetKey:
+    return dg.AssetKey([survey.name, name])
+
+
+def _meaning(survey: SurveySpec) -> str:
+    """What clean answers depend on, besides the raw files."""
+    part = survey.model_dump(
+        include={"name", "participant", "missing", "weight", "demographics", "interventions", "waves"}
     )
-    def splits(responses: pd.DataFrame) -> dg.Output[pd.DataFrame]:
-        table = split_participants(responses, survey)
-        return table_output(table, **counts_metadata(table["split"].value_counts().to_dict()))
-
-    return [wave_file, raw_wave, clean, responses, splits]
+    questions = [q.model_dump(exclude={"user", "before"}) for q in survey.questions]
+    return spec_hash(part, questions, survey.duplicates.within_wave, _texts_hash(survey))
 
 
-def changed_waves(survey: SurveySpec, instance: dg.DagsterInstance) -> Iterator[dg.AssetMaterialization]:
-    """An event of `wave_file` for every landed wave whose content Dagster has not seen.
-
-    Takes the files as they are: for `evsim run`, where a person says that they are there.
-    """
-    return _changed(landed_waves(survey), survey, instance)
-
-
-def look_for_waves(survey: SurveySpec, instance: dg.DagsterInstance, before: Mapping[str, str]) -> WavesSeen:
-    """For the sensor: as `changed_waves`, but only files that look as they did `before`."""
-    stamps = {wave: wave.stamp for wave in landed_waves(survey)}
-    still = [wave for wave, stamp in stamps.items() if before.get(wave.wave) == stamp]
-    warnings = [*misnamed_files(survey), *removed_waves(survey, instance)]
-    seen = {wave.wave: stamp for wave, stamp in stamps.items()}
-    return WavesSeen(list(_changed(still, survey, instance)), warnings, seen)
-
-
-def removed_waves(survey: SurveySpec, instance: dg.DagsterInstance) -> list[str]:
-    """A sentence for each wave that is in the data and no longer in the landing folder.
-
-    It stays in the data: a folder may be gone for a moment (a network mount), people must not be.
-    """
-    landed = {wave.wave for wave in landed_waves(survey)}
-    known = instance.get_dynamic_partitions(_partitions_name(survey))
-    return [
-        f"{survey.folder / 'waves'}: the file of wave {wave} is gone; its answers stay in the data"
-        "\n  Remedy: put it back, or take the wave out for good (docs/codebook.md)"
-        for wave in sorted(set(known) - landed)
-    ]
-
-
-def _changed(
-    waves: Iterable[WaveFile], survey: SurveySpec, instance: dg.DagsterInstance
-) -> Iterator[dg.AssetMaterialization]:
-    key = dg.AssetKey([survey.name, "wave_file"])
-    records, known = Records(instance), set(instance.get_dynamic_partitions(_partitions_name(survey)))
-    for wave in waves:
-        sha256 = wave.sha256
-        seen = records.latest(key, wave.wave)
-        if seen is None or seen.data_version != sha256 or wave.wave not in known:
-            file = {"path": str(wave.path), "bytes": wave.path.stat().st_size}
-            yield observed(key, wave.wave, sha256, file)
-
-
-def _checks(clean_wave: dg.AssetKey, counts: Mapping[str, int]) -> list[dg.AssetCheckResult]:
-    accounted = counts["used"] + counts["missing"] + counts["quarantined"]
-    share = counts["quarantined"] / max(counts["cells"], 1)
-    return [
-        dg.AssetCheckResult(
-            check_name="every_cell_accounted_for",
-            asset_key=clean_wave,
-            passed=accounted == counts["cells"],
-            metadata=counts_metadata(counts),
-        ),
-        dg.AssetCheckResult(
-            check_name="few_in_quarantine",
-            asset_key=clean_wave,
-            passed=share <= QUARANTINE_LIMIT,
-            metadata={"share": share, "limit": QUARANTINE_LIMIT},
-        ),
-    ]
-
-
-def _unusable(survey: SurveySpec, wave: str, counts: Mapping[str, int]) -> BadInput:
-    accounted = counts["used"] + counts["missing"] + counts["quarantined"]
-    if accounted != counts["cells"]:
-        return BadInput(
-            f"of {counts['cells']} answer cells {accounted} are accounted for; the clean answers are as"
-            " they were",
-            file=wave,
-            remedy="this is an error of evsim: report it with the codebook and the file's header",
-        )
-    share = counts["quarantined"] / counts["cells"]
-    return BadInput(
-        f"{counts['quarantined']} of the {counts['cells']} answer cells ({share:.1%}) cannot be used, more"
-        f" than {QUARANTINE_LIMIT:.0%}; the wave's clean answers are as they were",
-        file=survey.folder / "waves" / f"{wave}.{survey.waves.format}",
-        remedy=f"see each cell and its remedy in {survey.name}.quarantine, or with"
-        f" `evsim survey check {survey.folder}`; correct the codebook or the file, and run again",
-    )
+def _texts_hash(survey: SurveySpec) -> str:
+    """The hash of the intervention texts; a table that is not there yet is 'absent', not an error."""
+    table = survey.interventions
+    if table is None or (table.file is not None and not (survey.folder / table.file).is_file()):
+        return "absent"
+    return texts_hash(intervention_texts(survey))
 
 
 def _landed(survey: SurveySpec, wave: str) -> WaveFile:
@@ -284,18 +315,83 @@ def _landed(survey: SurveySpec, wave: str) -> WaveFile:
     )
 
 
-def _copy(wave: WaveFile, folder: Path) -> dict[str, Any]:
-    shutil.copyfile(wave.path, folder / wave.path.name)
-    return {"wave": wave.wave}
+def _take_in(wave: WaveFile, survey: SurveySpec, store: VersionedStore, folder: Path) -> dict[str, Any]:
+    """Copy the raw file as it is, and its cells beside it, if it can be read.
+
+    A file that cannot is stored as well: what arrived is kept, and cleaning says what is wrong.
+    """
+    copy = folder / wave.path.name
+    shutil.copyfile(wave.path, copy)
+    rows, unreadable = None, None
+    try:
+        rows = read_cells(copy, survey.format_of(wave.wave), folder / CELLS).rows
+    except BadInput as error:
+        unreadable = error.problem
+    return {
+        "wave": wave.wave,
+        "file": wave.path.name,
+        "rows": rows,
+        "unreadable": unreadable,
+        "received_at": _received_at(wave, store),
+    }
+
+
+def _received_at(wave: WaveFile, store: VersionedStore) -> str:
+    """When this content of the wave was first stored, UTC; kept when it is stored again."""
+    if store.is_whole():
+        before = store.resolve(verify=False).manifest
+        same = before["files"].get(wave.path.name, {}).get("sha256") == wave.sha256
+        if same and "received_at" in before:
+            return str(before["received_at"])
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _raw_store(lake: Lake, survey: SurveySpec, wave: str) -> VersionedStore:
     return VersionedStore(lake, [survey.name, "raw_wave"], {"wave": wave})
 
 
-def _texts_hash(survey: SurveySpec) -> str:
-    """The hash of the intervention texts; a table that is not there yet is 'absent', not an error."""
-    table = survey.interventions
-    if table is None or not (survey.folder / table.file).is_file():
-        return "absent"
-    return texts_hash(intervention_texts(survey))
+def _checks(survey: SurveySpec, counts: Mapping[str, int]) -> list[dg.AssetCheckResult]:
+    accounted = counts["used"] + counts["missing"] + counts["quarantined"]
+    share = counts["quarantined"] / max(counts["cells"], 1)
+    return [
+        dg.AssetCheckResult(
+            check_name="every_cell_accounted_for",
+            asset_key=_key(survey, "clean_wave"),
+            passed=accounted == counts["cells"],
+            metadata=counts_metadata(counts),
+        ),
+        dg.AssetCheckResult(
+            check_name="few_in_quarantine",
+            asset_key=_key(survey, "clean_wave"),
+            passed=share <= QUARANTINE_LIMIT,
+            metadata={"share": share, "limit": QUARANTINE_LIMIT},
+        ),
+    ]
+
+
+def _unusable(survey: SurveySpec, file: Path, counts: Mapping[str, int]) -> BadInput:
+    accounted = counts["used"] + counts["missing"] + counts["quarantined"]
+    if accounted != counts["cells"]:
+        return BadInput(
+            f"of {counts['cells']} answer cells {accounted} are accounted for; the clean answers are as"
+            " they were",
+            file=file.name,
+            remedy="this is an error of evsim: report it with the codebook and the file's header",
+        )
+    share = counts["quarantined"] / counts["cells"]
+    return BadInput(
+        f"{counts['quarantined']} of the {counts['cells']} answer cells ({share:.1%}) cannot be used, more"
+        f" than {QUARANTINE_LIMIT:.0%}; the wave's clean answers are as they were",
+        file=survey.folder / "waves" / file.name,
+        remedy=f"see each cell and its remedy in {survey.name}.quarantine, or with"
+        f" `evsim survey check {survey.folder}`; correct the codebook or the file, and run again",
+    )
+
+
+def _lost(survey: SurveySpec, counts: Mapping[str, int]) -> BadInput:
+    return BadInput(
+        f"{counts['clean']} clean answers became {counts['kept']} responses and"
+        f" {counts['superseded']} superseded ones; the responses are as they were",
+        file=survey.name,
+        remedy="this is an error of evsim: report it with the codebook",
+    )

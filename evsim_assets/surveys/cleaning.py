@@ -2,292 +2,265 @@
 
 Every answer cell of a raw wave is in exactly one of three counts: used, missing (a missing-value
 code), or quarantined with a reason. A demographic cell that cannot be read is quarantined and the
-participant goes on without it.
+participant goes on without it. The work is DuckDB's, which reads and writes files piece by piece, so
+that memory does not grow with the wave.
 
-Belongs here: the meaning of cells. Not here: reading files (`landing.py`), splits (`splits.py`).
+Belongs here: the tables that cleaning makes, and their counts. Not here: reading files (`reading.py`),
+the meaning of rows and cells (`people_sql.py`, `answers_sql.py`), splits (`splits.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
-from evsim_assets.specs.survey import (
-    SEVERAL_SEPARATOR,
-    AnswerColumns,
-    Demographic,
-    Question,
-    Scale,
-    SurveySpec,
+from evsim_assets import sql
+from evsim_assets.specs.errors import BadInput
+from evsim_assets.specs.survey import SurveySpec
+from evsim_assets.surveys.answers_sql import (
+    Answered,
+    answered,
+    asked,
+    canonical_texts,
+    is_asked,
+    is_missing,
+    told_apart,
 )
-from evsim_assets.surveys.landing import canonical_id, require_columns
+from evsim_assets.surveys.cell_sql import Cells
+from evsim_assets.surveys.landing import Intervention, require_columns
+from evsim_assets.surveys.people_sql import Known, known, set_rows_aside
+from evsim_assets.surveys.problem_sql import COLUMNS, collect
 
-QUARANTINE_COLUMNS = ["wave", "row", "column", "value", "reason", "remedy"]
-ANSWER_COLUMNS = [
-    "participant",
-    "wave",
-    "question",
-    "order",
-    "intervention",
-    "intervention_text",
-    "answer",
-]
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True)
-class CleanWave:
-    """A wave by the codebook.
+class Cleaned:
+    """A wave by the codebook, as files.
 
     Attributes:
-        answers: one row an answer: ANSWER_COLUMNS, then one column per demographic (slug).
-        quarantine: one row a cell or row that could not be used: QUARANTINE_COLUMNS; `row` counts
-            the data rows from 1, so it stands on line `row + 1` of a file without line breaks in
-            cells.
-        counts: `cells` (answer cells in the raw wave), `used`, `missing`, `quarantined`.
+        answers: Parquet, one row an answer: participant, wave, question, order, intervention,
+            intervention_text, fields, answer, weight, then one column a demographic (slug). Rows stand
+            in the order of the raw file.
+        quarantine: Parquet, one row a cell or row that could not be used: wave, row, column, value,
+            reason, remedy. `row` counts the data rows from 1.
+        counts: `cells` (answer cells in the raw wave), `used`, `missing`, `quarantined`. Each is counted
+            by itself, so that cells = used + missing + quarantined says something.
+        people: participants with an answer.
+        demographics: for each, `demographic` (its slug), and in how many of the rows that were not set
+            aside as a whole it is `known`, `missing`, `refused` or `quarantined`.
     """
 
-    answers: pd.DataFrame
-    quarantine: pd.DataFrame
+    answers: Path
+    quarantine: Path
     counts: dict[str, int]
-
-
-@dataclass
-class _Quarantine:
-    wave: str
-    rows: list[pd.DataFrame] = field(default_factory=list)
-
-    def add(self, values: pd.Series, column: str, reason: str, remedy: str) -> None:
-        """Set aside the cells `values` (index: raw row number from 0)."""
-        if len(values):
-            self.rows.append(
-                pd.DataFrame(
-                    {
-                        "wave": self.wave,
-                        "row": values.index.to_numpy() + 1,
-                        "column": column,
-                        "value": values.to_numpy(),
-                        "reason": reason,
-                        "remedy": remedy,
-                    }
-                )
-            )
-
-    def table(self) -> pd.DataFrame:
-        if not self.rows:
-            empty = {name: pd.Series(dtype="str") for name in QUARANTINE_COLUMNS}
-            return pd.DataFrame(empty).astype({"row": "int64"})
-        stacked = pd.concat(self.rows, ignore_index=True)
-        return stacked.sort_values(["row", "column"], kind="stable", ignore_index=True)
+    people: int
+    demographics: tuple[dict[str, Any], ...]
 
 
 def clean_wave(
-    raw: pd.DataFrame, survey: SurveySpec, wave: str, texts: Mapping[str, str], file: str | Path
-) -> CleanWave:
+    cells: Path,
+    survey: SurveySpec,
+    wave: str,
+    interventions: Mapping[str, Intervention],
+    into: Path,
+    file: str | Path,
+) -> Cleaned:
     """Read a raw wave by the codebook.
 
     Args:
-        raw: text cells (`landing.read_raw`).
-        survey: the codebook.
+        cells: its text cells (`reading.read_cells`), stripped of white space around them.
+        survey: the codebook; what holds for this wave is seen to here.
         wave: the wave's name.
-        texts: intervention texts by id.
+        interventions: what participants read, by id.
+        into: the folder for `answers.parquet` and `quarantine.parquet`, each written whole or not at all.
         file: the raw file's name, for errors.
 
     Raises:
-        BadInput: a column of the codebook is missing. Everything smaller goes to quarantine.
+        BadInput: a column of the codebook is missing, or the tables could not be written. Everything
+            smaller goes to quarantine.
     """
-    require_columns(raw, survey, file)
-    raw = raw.apply(lambda column: column.str.strip())
-    quarantine = _Quarantine(wave)
-    participant, usable = _participants(raw, survey, wave, quarantine)
-    counts = {"cells": 0, "used": 0, "missing": 0, "quarantined": 0}
-    people = pd.DataFrame({"participant": participant, "wave": wave})
-    for demographic in survey.demographics:
-        people[demographic.slug] = _labels(raw[demographic.column], demographic, survey, quarantine)
-    parts, asked = [], pd.Series(False, index=raw.index)
-    order = 0
-    for question in survey.questions:
-        here = _rows_of(question, raw)
-        asked |= here
-        for columns in question.columns:
-            part = _answers(raw[here], usable[here], question, columns, survey, texts, quarantine, counts)
-            part["order"] = order
-            parts.append(part)
-            order += 1
-    _set_aside_unasked(raw[~asked], survey, quarantine, counts)
-    answers = pd.concat(parts).join(people)
-    demographics = [d.slug for d in survey.demographics]
-    answers = answers.rename_axis("raw_row").reset_index().sort_values(["raw_row", "order"], kind="stable")
-    answers["order"] = answers.groupby("participant", sort=False).cumcount()
-    answers = answers[ANSWER_COLUMNS + demographics].reset_index(drop=True)
-    return CleanWave(answers, quarantine.table(), counts)
+    import duckdb
 
-
-def _participants(
-    raw: pd.DataFrame, survey: SurveySpec, wave: str, quarantine: _Quarantine
-) -> tuple[pd.Series, pd.Series]:
-    """The pseudonym of each row's participant, and which rows are theirs to keep.
-
-    A participant has one row; in a long file one per question, told apart by the `where` columns.
-    """
-    if survey.participant is None:
-        ids = pd.Series([f"{wave}:{row + 1}" for row in range(len(raw))], index=raw.index)
-    else:
-        ids = raw[survey.participant]
-    pseudonyms = ids.map(lambda identifier: pseudonym(survey.name, identifier))
-    nameless = ids.isin(survey.missing) | (ids == "")
-    told_apart = list(dict.fromkeys(c for question in survey.questions for c in question.where))
-    doubled = raw[told_apart].assign(**{"": pseudonyms}).duplicated() & ~nameless
-    column = survey.participant or ""
-    quarantine.add(ids[nameless], column, "the row has no participant id", "fill in the id")
-    # The pseudonym in place of the id: the quarantine table is one that analysts read.
-    quarantine.add(
-        pseudonyms[doubled],
-        column,
-        "the participant is in this wave already; the first row is kept",
-        "remove one of the two rows, or give each person an id of their own",
-    )
-    return pseudonyms, ~(nameless | doubled)
+    order = {demographic.name: demographic.options for demographic in survey.demographics}
+    survey = survey.for_wave(wave)
+    answers, quarantine = into / "answers.parquet", into / "quarantine.parquet"
+    try:
+        with sql.connection(into) as database:
+            # Joins look each row up in a small table. The rows keep the order of the file as long as DuckDB
+            # does not swap the two sides, which it would do with a wave smaller than that table.
+            database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+            table = Cells(database, cells)
+            require_columns(table.columns, survey, file)
+            set_rows_aside(database, table, survey, wave)
+            people = [known(database, table, d, survey.missing, order[d.name]) for d in survey.demographics]
+            texts = canonical_texts({id: read.text for id, read in interventions.items()}, survey)
+            given = answered(table, survey, list(texts))
+            _read_rows(database, table, survey, people, given)
+            used = _write_answers(database, survey, wave, texts, answers)
+            quarantined = _write_quarantine(database, table, people, given, wave, quarantine)
+            total, missing, demographics = _count(database, table, survey, people)
+            counts = {"cells": total, "used": used, "missing": missing, "quarantined": quarantined}
+            # Every participant has exactly one first answer.
+            first = f'SELECT count(*) FROM {sql.parquet([answers])} WHERE "order" = 0'
+            return Cleaned(answers, quarantine, counts, _one(database, first), demographics)
+    except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
+        raise BadInput(
+            f"the tables could not be read or written ({error})",
+            file=into,
+            remedy="free space or get access there",
+        ) from error
 
 
 def pseudonym(survey: str, identifier: str) -> str:
-    """A stable name for a participant that is not their id: 64 bits of a hash keyed by the survey."""
-    key = hashlib.blake2b(survey.encode(), digest_size=32).digest()
-    return hashlib.blake2b(identifier.encode(), digest_size=8, key=key).hexdigest()
+    """A stable name for a participant that is not their id: 64 bits of a hash of the survey and the id."""
+    return hashlib.sha256(f"{survey}\0{identifier}".encode()).hexdigest()[:16]
 
 
-def _labels(
-    cells: pd.Series, demographic: Demographic, survey: SurveySpec, quarantine: _Quarantine
-) -> pd.Series:
-    """The demographic's label per row; None where it is missing or cannot be read."""
-    known = cells[~cells.isin(survey.missing)]
-    translated = {value: _label(value, demographic) for value in known.unique()}
-    labels = known.map(translated)
-    unknown = known[labels.isna()]
-    for value in unknown.unique():
-        quarantine.add(
-            unknown[unknown == value],
-            demographic.column,
-            f"not an option of {demographic.name!r}; the person is kept without it",
-            "add the option (or its code) to survey.yaml, or correct the value",
-        )
-    return labels.where(labels.notna(), None).reindex(cells.index).astype(object).replace({np.nan: None})
-
-
-def _label(value: str, demographic: Demographic) -> str | None:
-    parts = value.split(SEVERAL_SEPARATOR.strip()) if demographic.several else [value]
-    labels = []
-    for part in parts:
-        label = demographic.codes.get(part.strip(), demographic.codes.get(canonical_id(part), part.strip()))
-        if label not in demographic.options:
-            return None
-        labels.append(label)
-    return SEVERAL_SEPARATOR.join(sorted(set(labels), key=demographic.options.index))
-
-
-def _rows_of(question: Question, raw: pd.DataFrame) -> pd.Series:
-    here = pd.Series(True, index=raw.index)
-    for column, value in question.where.items():
-        here &= raw[column] == value
-    return here
-
-
-def _set_aside_unasked(
-    rows: pd.DataFrame, survey: SurveySpec, quarantine: _Quarantine, counts: dict[str, int]
+def _read_rows(
+    database: duckdb.DuckDBPyConnection,
+    cells: Cells,
+    survey: SurveySpec,
+    people: Sequence[Known],
+    given: Sequence[Answered],
 ) -> None:
-    """Rows of a long file that belong to no question of the codebook."""
-    column = next(iter(survey.questions[0].where), None)
-    if column is None or rows.empty:
-        return
-    quarantine.add(
-        rows[column],
-        column,
-        "no question of the codebook has this value",
-        "add the question to survey.yaml, or correct the value",
+    """Make the views `people` (kept rows with labels and checks), `readings` (with every answer cell
+    read) and `answers` (with the list `given` of the row's usable answers)."""
+    labels = [f"{p.label} AS label_{n}, {p.state} AS state_{n}" for n, p in enumerate(people)]
+    checks = [
+        f"{check.number} AS {check.name}"
+        for n, person in enumerate(people)
+        for check in person.checks(cells, f"unread_{n}")
+    ]
+    joins = "".join(person.join for person in people)
+    database.execute(
+        f"CREATE VIEW people AS SELECT {', '.join(['kept.*', *labels, *checks])} FROM kept{joins}"
     )
-    counts["cells"] += len(rows)
-    counts["quarantined"] += len(rows)
+    source = "people"
+    for depth in range(len(given[0].layers)):
+        added = [f"{what} AS {name}" for answer in given for name, what in answer.layers[depth].items()]
+        database.execute(f"CREATE VIEW layer_{depth} AS SELECT {', '.join(['*', *added])} FROM {source}")
+        source = f"layer_{depth}"
+    problems = ", ".join(f"{answer.check.number} AS {answer.check.name}" for answer in given)
+    database.execute(f"CREATE VIEW readings AS SELECT *, {problems} FROM {source}")
+    usable = ", ".join(answer.given for answer in given)
+    database.execute(
+        f"CREATE VIEW answers AS SELECT *, list_filter([{usable}], lambda a: a IS NOT NULL) AS given"
+        " FROM readings"
+    )
 
 
-def _answers(
-    raw: pd.DataFrame,
-    usable: pd.Series,
-    question: Question,
-    columns: AnswerColumns,
+def _write_answers(
+    database: duckdb.DuckDBPyConnection,
     survey: SurveySpec,
+    wave: str,
     texts: Mapping[str, str],
-    quarantine: _Quarantine,
-    counts: dict[str, int],
-) -> pd.DataFrame:
-    """The answers of one column pair; every cell is counted once."""
-    cells = raw[columns.answer]
-    missing = cells.isin(survey.missing)
-    given = cells[usable & ~missing]
-    numbers = pd.to_numeric(given, errors="coerce")
-    on_scale, reasons = _on_scale(numbers, question.scale)
-    bad = on_scale.isna()
-    for reason in sorted(set(reasons[bad])):
-        quarantine.add(
-            given[bad & (reasons == reason)],
-            columns.answer,
-            reason,
-            "correct the answer, or the scale (or its rounding) in survey.yaml",
+    path: Path,
+) -> int:
+    """Write the usable answers in the order of the file; returns how many there are."""
+    database.execute("CREATE TABLE texts (id VARCHAR, said VARCHAR)")
+    if texts:
+        database.execute("INSERT INTO texts SELECT unnest(?), unnest(?)", [list(texts), list(texts.values())])
+    before, join = "0", ""
+    if _has_many_rows(survey):
+        # Answers in the participant's earlier rows of the wave; most participants have none.
+        database.execute(
+            "CREATE TABLE earlier AS SELECT raw_row, before FROM (SELECT raw_row, (sum(answers) OVER"
+            " (PARTITION BY participant ORDER BY raw_row ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+            ")::BIGINT AS before FROM (SELECT raw_row, participant, len(given) AS answers FROM answers)"
+            " WHERE answers > 0) WHERE before > 0"
         )
-    table = pd.DataFrame(
-        {
-            "question": question.id,
-            "intervention": None,
-            "intervention_text": "",
-            "answer": on_scale[~bad].astype("int64"),
-        }
+        before, join = "coalesce(before, 0)", " LEFT JOIN earlier USING (raw_row)"
+    labels = "".join(f", label_{n} AS {sql.name(d.slug)}" for n, d in enumerate(survey.demographics))
+    query = (
+        f"SELECT participant, {sql.text(wave)} AS wave, a.question AS question,"
+        f' {before} + place - 1 AS "order", a.intervention AS intervention,'
+        " coalesce(said, '') AS intervention_text, a.fields AS fields, a.answer AS answer, weight"
+        f"{labels} FROM (SELECT *, unnest(given) AS a, generate_subscripts(given, 1) AS place FROM answers)"
+        f"{join} LEFT JOIN texts ON a.intervention = texts.id"
     )
-    if columns.intervention is not None:
-        read = raw[columns.intervention]
-        table = _with_intervention(table, read, columns.intervention, survey, texts, quarantine)
-    counts["cells"] += len(cells)
-    counts["used"] += len(table)
-    counts["missing"] += int((usable & missing).sum())
-    counts["quarantined"] += int((~usable).sum()) + len(given) - len(table)
-    return table
+    # A join keeps the order of the rows only on one thread. What takes the time is writing Parquet.
+    database.execute("SET threads = 1")
+    with _whole(path) as temporary:
+        written = sql.write_parquet(database, query, temporary)
+    database.execute("RESET threads")
+    return written
 
 
-def _on_scale(numbers: pd.Series, scale: Scale) -> tuple[pd.Series, pd.Series]:
-    """Answers as steps of the scale (NaN where they are none), and the reason for each NaN."""
-    reasons = pd.Series("", index=numbers.index)
-    steps = (numbers - scale.low) / scale.step
-    if scale.rounding == "half_up":
-        steps = np.floor(steps + 0.5)
-    between = steps != np.floor(steps)
-    outside = (numbers < scale.low) | (numbers > scale.high)
-    reasons[between] = f"between two answers of the scale {scale.low}–{scale.high} (step {scale.step})"
-    reasons[outside] = f"off the scale {scale.low}–{scale.high}"
-    reasons[numbers.isna()] = "not a number"
-    values = scale.low + steps * scale.step
-    return values.mask(reasons != ""), reasons
+def _has_many_rows(survey: SurveySpec) -> bool:
+    """Whether a participant may have several rows in a wave."""
+    if survey.participant is None:
+        return False
+    return survey.duplicates.within_wave == "panel" or bool(told_apart(survey))
 
 
-def _with_intervention(
-    table: pd.DataFrame,
-    cells: pd.Series,
-    column: str,
-    survey: SurveySpec,
-    texts: Mapping[str, str],
-    quarantine: _Quarantine,
-) -> pd.DataFrame:
-    """The table with intervention ids and texts; answers after an unknown intervention are set aside."""
-    none = survey.interventions.none if survey.interventions else ()
-    ids = cells.reindex(table.index).map(canonical_id)
-    without = ids.isin(none)
-    known = ids.isin(list(texts)) | without
-    absent = ids.isin(survey.missing) & ~known
-    remedy = "correct the id, or add the text to the table of interventions"
-    quarantine.add(ids[absent], column, "the answer has no intervention", remedy)
-    quarantine.add(ids[~known & ~absent], column, "there is no text for this intervention", remedy)
-    table = table[known].copy()
-    table["intervention"] = ids[known].mask(without[known], None).astype(object).replace({np.nan: None})
-    table["intervention_text"] = ids[known].map(lambda i: texts.get(i, "")).mask(without[known], "")
-    return table
+def _write_quarantine(
+    database: duckdb.DuckDBPyConnection,
+    cells: Cells,
+    people: Sequence[Known],
+    given: Sequence[Answered],
+    wave: str,
+    path: Path,
+) -> int:
+    """Write what was set aside, by row and then in the codebook's order; returns its answer cells."""
+    database.execute(f"CREATE TABLE problems ({COLUMNS})")
+    database.execute("INSERT INTO problems SELECT * FROM aside")
+    unread = [c for n, person in enumerate(people) for c in person.checks(cells, f"unread_{n}")]
+    collect(database, "problems", "people", unread, first=1)
+    collect(database, "problems", "readings", [answer.check for answer in given], first=1 + len(unread))
+    query = (
+        f'SELECT {sql.text(wave)} AS wave, raw_row AS "row", "column", "value", reason, remedy'
+        " FROM problems ORDER BY raw_row, place"
+    )
+    with _whole(path) as temporary:
+        sql.write_parquet(database, query, temporary)
+    return _one(database, "SELECT coalesce(sum(cells), 0)::BIGINT FROM problems")
+
+
+def _count(
+    database: duckdb.DuckDBPyConnection, cells: Cells, survey: SurveySpec, people: Sequence[Known]
+) -> tuple[int, int, tuple[dict[str, Any], ...]]:
+    """Answer cells and missing ones, counted in the raw cells; and the states of demographics."""
+    sums = [f"{n} * count(*) FILTER ({where})" for where, n in asked(cells, survey).items()]
+    unasked = " OR ".join(f"({where})" for where in asked(cells, survey))
+    total = _one(database, f"SELECT {' + '.join(sums)} + count(*) FILTER (NOT ({unasked})) FROM cells")
+    silent = [
+        f"count(*) FILTER ({is_asked(cells, question)} AND"
+        f" {is_missing(cells.of(columns.answer), question, survey.missing)})"
+        for question in survey.questions
+        for columns in question.columns
+    ]
+    states = ("known", "missing", "refused", "quarantined")
+    told = [f"count(*) FILTER (state_{n} = '{state}')" for n in range(len(people)) for state in states]
+    row = database.execute(f"SELECT {' + '.join(silent)}, {', '.join(told)} FROM people").fetchone()
+    assert row is not None
+    by_person = [row[start : start + len(states)] for start in range(1, len(row), len(states))]
+    demographics = tuple(
+        {"demographic": person.demographic.slug, **dict(zip(states, found, strict=True))}
+        for person, found in zip(people, by_person, strict=True)
+    )
+    return total, int(row[0]), demographics
+
+
+def _one(database: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = database.execute(query).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which becomes `path` only if all went well."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):  # the error that matters is on its way
+            temporary.unlink(missing_ok=True)

@@ -1,25 +1,25 @@
 """The landing folder: raw wave files as they arrive, and the texts they refer to.
 
-Belongs here: finding waves, reading one as text cells, the table of interventions, taking a new
-file in. Not here: what a cell means (`cleaning.py`).
+Belongs here: finding waves, their columns against the codebook's, the texts of interventions, taking
+a new file in. Not here: reading files (`reading.py`), what a cell means (`cleaning.py`).
 """
 
 from __future__ import annotations
 
-import csv
+import difflib
 import hashlib
-import io
+import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from evsim_assets.specs.errors import BadInput
-from evsim_assets.specs.survey import SurveySpec, Waves
+from evsim_assets.specs.survey import Interventions, SurveySpec
+from evsim_assets.surveys.cell_sql import canonical
+from evsim_assets.surveys.reading import table_rows
 
 WAVE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -44,143 +44,110 @@ class WaveFile:
         return f"{about.st_size} {about.st_mtime_ns}"
 
 
+@dataclass(frozen=True)
+class Intervention:
+    """What participants read: its text ('' for an arm without one), and further cells of its row in
+    the table, by the placeholder of prompts that they fill."""
+
+    text: str
+    fields: dict[str, str]
+
+
 def landed_waves(survey: SurveySpec) -> list[WaveFile]:
     """The waves in the landing folder, by name.
 
     Files being written (`.…`, `….tmp`) are not there yet; `misnamed_files` are left out, so that one
     of them holds no other wave up.
     """
-    return [WaveFile(path.stem, path) for path in _raw_files(survey) if _is_wave(path, survey)]
+    files = _raw_files(survey)
+    problems = _problems(files, survey)
+    return [WaveFile(path.stem, path) for path in files if path not in problems]
 
 
 def misnamed_files(survey: SurveySpec) -> list[str]:
-    """A sentence, with a remedy, for each raw file whose name cannot be a wave's."""
-    ending = survey.waves.format
-    problems = [
-        BadInput(
-            "not taken: a wave's file name may hold only lower-case letters, digits, '.', '_' and '-'",
-            file=path,
-            remedy=f"rename the file, for instance to 2024-01.{ending}",
-        )
-        for path in _raw_files(survey)
-        if not _is_wave(path, survey)
-    ]
-    return [str(problem) for problem in problems]
+    """A sentence, with a remedy, for each raw file that cannot be taken for its name or its ending."""
+    return [str(problem) for problem in _problems(_raw_files(survey), survey).values()]
 
 
 def _raw_files(survey: SurveySpec) -> list[Path]:
     """Whatever looks like a raw file, its name's case and characters as they may be."""
-    ending = f".{survey.waves.format}"
+    forms = [survey.waves, *(change.format for change in survey.waves.changes if change.format)]
+    endings = {ending for form in forms for ending in form.endings}
+    if ".xlsx" in endings:
+        endings.add(".xls")
     return [
         path
         for path in sorted((survey.folder / "waves").glob("*"))
-        if path.suffix.lower() == ending and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
     ]
 
 
-def _is_wave(path: Path, survey: SurveySpec) -> bool:
-    return path.suffix == f".{survey.waves.format}" and WAVE_NAME.fullmatch(path.stem) is not None
-
-
-def read_raw(content: bytes, waves: Waves, file: str | Path) -> pd.DataFrame:
-    """A raw file as a table of text cells, nothing interpreted, nothing dropped.
-
-    Args:
-        content: the file's bytes.
-        waves: its form.
-        file: its name, for errors.
-
-    Raises:
-        BadInput: empty, not in the stated encoding, repeated header, or rows of uneven length.
-    """
-    if not content.strip():
-        raise BadInput("the file is empty", file=file, remedy="export it again")
-    records = _records(_decoded(content, waves, file), waves.delimiter, file)
-    if not records:
-        raise BadInput("the file has no header", file=file, remedy="export it again")
-    header_line, names = records[0]
-    header = [name.strip() for name in names]
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise BadInput(
-            "a column name is there twice",
-            file=file,
-            line=header_line,
-            value=repeated[0],
-            remedy="give each column its own name",
-        )
-    for line, cells in records[1:]:
-        if len(cells) != len(header):
-            raise BadInput(
-                f"the row has {len(cells)} cells and the header {len(header)}",
-                file=file,
-                line=line,
-                value=cells,
-                remedy="complete the row, put quotes around a cell that holds the delimiter,"
-                " or check waves.delimiter in survey.yaml",
+def _problems(files: Sequence[Path], survey: SurveySpec) -> dict[Path, BadInput]:
+    """Why files are not taken. Two files of one wave are one problem: neither is taken."""
+    problems = {path: problem for path in files if (problem := _name_problem(path, survey))}
+    fitting = [path for path in files if path not in problems]
+    for path in fitting:
+        names = [other.name for other in fitting if other.stem == path.stem]
+        if len(names) > 1:
+            problems[path] = BadInput(
+                f"not taken: {' and '.join(names)} would be the same wave",
+                file=path,
+                remedy="keep one of them, or rename one",
             )
-    if len(records) == 1:
-        raise BadInput("the file has a header and no rows", file=file, remedy="export it again")
-    return pd.DataFrame([cells for _, cells in records[1:]], columns=pd.Index(header), dtype=str)
+    return problems
 
 
-def _decoded(content: bytes, waves: Waves, file: str | Path) -> str:
-    try:
-        text = content.decode(waves.encoding)
-    except UnicodeError as error:
-        start = error.start if isinstance(error, UnicodeDecodeError) else 0
-        raise BadInput(
-            f"the file is not {waves.encoding}",
-            file=file,
-            line=content[:start].count(b"\n") + 1,
-            value=content[start : start + 4],
-            remedy="save it as UTF-8, or, if it is a wave, set waves.encoding in survey.yaml"
-            " (Excel often writes cp1252)",
-        ) from None
-    return text.removeprefix("\ufeff")
+def _name_problem(path: Path, survey: SurveySpec) -> BadInput | None:
+    """What of the file's own name keeps it from being a wave's."""
+    usual = survey.waves.endings[0]
+    if WAVE_NAME.fullmatch(path.stem) is None or path.suffix != path.suffix.lower():
+        return BadInput(
+            "not taken: a wave's file name may hold only lower-case letters, digits, '.', '_' and '-'",
+            file=path,
+            remedy=f"rename the file, for instance to 2024-01{usual}",
+        )
+    endings = survey.format_of(path.stem).endings
+    if path.suffix in endings:
+        return None
+    old = "open it in Excel and save it as .xlsx" if path.suffix == ".xls" else "rename the file"
+    return BadInput(
+        f"not taken: the codebook says that this wave is a file ending in {' or '.join(endings)}",
+        file=path,
+        remedy=f"{old}, or give the wave its format under waves.changes in survey.yaml",
+    )
 
 
-def _records(text: str, delimiter: str, file: str | Path) -> list[tuple[int, list[str]]]:
-    """Every record that is not a blank line, with the line on which it begins."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records, line = [], 1
-    try:
-        for cells in reader:
-            if cells:
-                records.append((line, cells))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise BadInput(
-            f"not a table from here on: {error}",
-            file=file,
-            line=line,
-            remedy="check the quotes of that line: a quote within a cell is written twice",
-        ) from None
-    return records
+def require_columns(columns: Sequence[str], survey: SurveySpec, file: str | Path) -> None:
+    """Raise BadInput, naming every column that the codebook needs and the file lacks.
 
-
-def require_columns(raw: pd.DataFrame, survey: SurveySpec, file: str | Path) -> None:
-    """Raise BadInput, naming every column that the codebook needs and the file lacks."""
-    missing = [column for column in survey.raw_columns if column not in raw.columns]
+    `survey` is the codebook as it holds for the file's wave.
+    """
+    missing = [column for column in survey.raw_columns if column not in columns]
     if missing:
+        near = {column: difflib.get_close_matches(column, columns, n=1) for column in missing}
+        meant = ", ".join(f"{found[0]!r} for {column!r}" for column, found in near.items() if found)
         raise BadInput(
-            f"{len(missing)} column(s) of the codebook are missing: {', '.join(map(repr, missing))}",
+            f"{len(missing)} column(s) of the codebook are missing: {', '.join(map(repr, missing))}"
+            + (f"; did you mean {meant}?" if meant else ""),
             file=file,
-            line=1,
-            value=list(raw.columns),
-            remedy=f"correct the header, or the column names in {survey.folder / 'survey.yaml'}",
+            value=list(columns),
+            remedy=f"correct the header, or the column names in {survey.folder / 'survey.yaml'}"
+            " (waves.changes for this wave alone)",
         )
 
 
-def intervention_texts(survey: SurveySpec) -> dict[str, str]:
-    """The text of every intervention by its id (empty when the survey has none).
+def intervention_texts(survey: SurveySpec) -> dict[str, Intervention]:
+    """Every intervention by its canonical id (none when the survey has none).
 
     Raises:
-        BadInput: the table is missing, lacks a column, or gives an id twice.
+        BadInput: the table is missing or cannot be read, lacks a column, or gives an id twice.
     """
     table = survey.interventions
     if table is None:
         return {}
+    if table.file is None:
+        listed = [(id, Intervention((text or "").strip(), {})) for id, text in (table.texts or {}).items()]
+        return _by_id(listed, survey.folder / "survey.yaml", "interventions.texts")
     path = survey.folder / table.file
     if not path.is_file():
         raise BadInput(
@@ -190,33 +157,44 @@ def intervention_texts(survey: SurveySpec) -> dict[str, str]:
             remedy=f"put it there; `evsim survey add {survey.name} FILE` takes it along"
             " when it lies beside FILE",
         )
-    rows = read_raw(path.read_bytes(), Waves(), path)
-    for column in (table.id, table.text):
-        if column not in rows.columns:
+    return _by_id(_listed(path, table), path, table.id)
+
+
+def _listed(path: Path, table: Interventions) -> list[tuple[str, Intervention]]:
+    rows = table_rows(path)
+    for column in (table.id, table.text, *table.fields.values()):
+        if column not in rows[0]:
             raise BadInput(
                 "the table lacks a column",
                 file=path,
                 line=1,
                 value=column,
-                remedy="correct the header, or interventions.id and .text in survey.yaml",
+                remedy="correct the header, or interventions.id, .text and .fields in survey.yaml",
             )
-    ids = rows[table.id].map(canonical_id)
-    repeated = ids[ids.duplicated()]
-    if len(repeated):
-        raise BadInput(
-            "an intervention is there twice",
-            file=path,
-            field=table.id,
-            value=repeated.iloc[0],
-            remedy="give each intervention its own id",
-        )
-    return dict(zip(ids, rows[table.text].str.strip(), strict=True))
+    return [
+        (row[table.id], Intervention(row[table.text], {name: row[c] for name, c in table.fields.items()}))
+        for row in rows
+    ]
+
+
+def _by_id(listed: Sequence[tuple[str, Intervention]], file: Path, field: str) -> dict[str, Intervention]:
+    texts: dict[str, Intervention] = {}
+    for id, intervention in listed:
+        if (known := canonical_id(id)) in texts:
+            raise BadInput(
+                "an intervention is there twice",
+                file=file,
+                field=field,
+                value=known,
+                remedy="give each intervention its own id",
+            )
+        texts[known] = intervention
+    return texts
 
 
 def canonical_id(value: str) -> str:
     """An id as text: spreadsheets write the id 78 as 78.0, and it is the same intervention."""
-    text = value.strip()
-    return re.sub(r"^(\d+)\.0+$", r"\1", text)
+    return canonical(value.strip())
 
 
 def add_wave(survey: SurveySpec, source: Path, *, replace: bool = False) -> WaveFile:
@@ -226,7 +204,8 @@ def add_wave(survey: SurveySpec, source: Path, *, replace: bool = False) -> Wave
     and the survey has none yet.
 
     Raises:
-        BadInput: no such file, an impossible name, or other content under a name that is taken.
+        BadInput: no such file, an impossible name or ending, or other content under a name that is
+            taken. With `replace` the file takes the place of the wave that is there.
     """
     if not source.is_file():
         raise BadInput("no such file", file=source, remedy="check the path")
@@ -238,21 +217,33 @@ def add_wave(survey: SurveySpec, source: Path, *, replace: bool = False) -> Wave
             value=source.name,
             remedy="rename the file, for instance to 2024-01.csv",
         )
-    target = survey.folder / "waves" / f"{wave}.{survey.waves.format}"
-    if target.exists() and target.read_bytes() != source.read_bytes() and not replace:
+    target = survey.folder / "waves" / f"{wave}{source.suffix.lower()}"
+    if problem := _name_problem(target, survey):
+        raise BadInput(
+            problem.problem.removeprefix("not taken: "),
+            file=source,
+            value=source.name,
+            remedy=problem.remedy,
+        )
+    added = WaveFile(wave, target)
+    others = [path for path in _raw_files(survey) if path.stem == wave and path != target]
+    different = others or (target.exists() and WaveFile(wave, source).sha256 != added.sha256)
+    if different and not replace:
         raise BadInput(
             "a wave of this name with other content is already there",
-            file=target,
+            file=others[0] if others else target,
             remedy="rename the file, or pass --replace if it corrects that wave",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     _take_texts_along(survey, source.parent)
     _copy_whole(source, target)
-    return WaveFile(wave, target)
+    for path in others:
+        path.unlink()
+    return added
 
 
 def _take_texts_along(survey: SurveySpec, beside: Path) -> None:
-    if survey.interventions is None:
+    if survey.interventions is None or survey.interventions.file is None:
         return
     target = survey.folder / survey.interventions.file
     source = beside / survey.interventions.file
@@ -277,7 +268,7 @@ def _copy_whole(source: Path, target: Path) -> None:
         raise
 
 
-def texts_hash(texts: Mapping[str, str]) -> str:
-    """A hash of the intervention texts, for the code version of what is made with them."""
-    listed = "\0".join(f"{key}\0{text}" for key, text in sorted(texts.items()))
+def texts_hash(texts: Mapping[str, Intervention]) -> str:
+    """A hash of the interventions, for the code version of what is made with them."""
+    listed = json.dumps({id: asdict(intervention) for id, intervention in texts.items()}, sort_keys=True)
     return hashlib.sha256(listed.encode()).hexdigest()[:12]

@@ -7,12 +7,16 @@ participants with a language model (`simulation/`).
 The model: latent preference = mean + demographics' main effects + the person + the intervention
 + noise, all in points of the scale; then heaps, the person's habit of rounding, the scale's ends.
 Each kind of draw has its own seed, so that a change of one fact leaves the other draws alone.
+
+A wave is drawn and written in blocks of participants, so that a million of them need no more memory
+than twenty thousand.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +32,7 @@ from evsim_assets.specs.simulation import (
     SimulationSpec,
     WaveFacts,
 )
-from evsim_assets.specs.survey import SEVERAL_SEPARATOR, Demographic, Scale, SurveySpec
+from evsim_assets.specs.survey import Demographic, Scale, SurveySpec
 
 ORIGIN_COLUMN, ORIGIN = "data_origin", "simulated"
 """In every row of every file, so that a file that leaves its folder still says what it is."""
@@ -37,41 +41,106 @@ Chosen = dict[str, np.ndarray]
 """Demographic → (participants, options) bool: which options each participant chose."""
 
 
-def simulate(survey: SurveySpec, facts: SimulationSpec) -> dict[str, pd.DataFrame]:
-    """Wave → raw table: one row a participant, the codebook's columns as text, `data_origin` last.
+BLOCK = 20_000
+"""Participants drawn at once. Each block after the first has seeds of its own, so another number here
+gives other answers in every wave that is larger than it."""
+
+
+@dataclass(frozen=True)
+class SimulatedWave:
+    """A wave that is drawn while it is iterated over: one raw table a block, the same every time.
+
+    A table has one row a participant, the codebook's columns as text, and `data_origin` last.
+    """
+
+    survey: SurveySpec
+    facts: SimulationSpec
+    wave: str
+    effects: Mapping[str, float]
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        for block in _blocks(self.wave, self.facts.waves[self.wave]):
+            yield _simulated_block(self.survey, self.facts, block, self.effects)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Participants `first` to `first + people - 1` of a wave (from 1), and what their seeds are drawn for."""
+
+    wave: str
+    key: str
+    first: int
+    people: int
+    one_short: int
+
+
+def simulate(survey: SurveySpec, facts: SimulationSpec) -> dict[str, SimulatedWave]:
+    """Wave → its tables, not drawn yet.
 
     The same codebook and facts give the same tables; a wave does not depend on the other waves.
 
     Raises:
         BadInput: the codebook does not own up to being simulated, it needs a form this generator
-            does not make (long files, questions on different scales), or the facts do not fit it.
+            does not make (only plain CSV files with one row a participant and one scale), or the facts
+            do not fit it.
+            While drawing: the adjustments leave somebody without any option.
     """
     _check_form(survey)
     facts.check_against(survey)
     effects = _intervention_effects(survey, facts.preference)
-    return {wave: _simulated_wave(survey, facts, wave, size, effects) for wave, size in facts.waves.items()}
+    for size in facts.waves.values():
+        _check_readings(survey, size, effects)
+    return {wave: SimulatedWave(survey, facts, wave, effects) for wave in facts.waves}
 
 
-def write_waves(survey: SurveySpec, waves: dict[str, pd.DataFrame]) -> list[Path]:
-    """Write each table to `waves/<wave>.csv` in the survey's folder, in the codebook's form.
+def write_waves(survey: SurveySpec, waves: Mapping[str, Iterable[pd.DataFrame]]) -> list[Path]:
+    """Write each wave's tables to `waves/<wave>.csv` in the survey's folder, in the codebook's form.
 
-    Files are replaced whole, with "\\n" line ends on every system; returns their paths.
+    One table is in memory at a time. The same tables give the same bytes on every system ("\\n"
+    ends a line). The files are replaced when all of them are complete; returns their paths.
+
+    Raises:
+        BadInput: a text does not exist in the codebook's encoding.
     """
     folder = survey.folder / "waves"
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for wave, table in waves.items():
-        path, unfinished = folder / f"{wave}.csv", folder / f".{wave}.csv.unfinished"
-        unfinished.write_bytes(raw_bytes(survey, table))
-        unfinished.replace(path)
-        paths.append(path)
-    return paths
+    unfinished = {folder / f".{wave}.csv.unfinished": folder / f"{wave}.csv" for wave in waves}
+    try:
+        for path, tables in zip(unfinished, waves.values(), strict=True):
+            _write(survey, tables, path)
+        for path, finished in unfinished.items():
+            path.replace(finished)
+    finally:
+        for path in unfinished:
+            path.unlink(missing_ok=True)
+    return list(unfinished.values())
 
 
-def raw_bytes(survey: SurveySpec, table: pd.DataFrame) -> bytes:
-    """The raw file of a wave: the same table gives the same bytes on every system."""
-    text = table.to_csv(index=False, sep=survey.waves.delimiter, lineterminator="\n")
-    return text.encode(survey.waves.encoding)
+def _write(survey: SurveySpec, tables: Iterable[pd.DataFrame], path: Path) -> None:
+    with path.open("w", encoding=survey.waves.encoding, newline="") as file:
+        for number, table in enumerate(tables):
+            try:
+                table.to_csv(
+                    file, index=False, header=number == 0, sep=survey.waves.separator, lineterminator="\n"
+                )
+            except UnicodeEncodeError as error:
+                raise BadInput(
+                    f"a text of the codebook does not exist in the encoding {survey.waves.encoding}",
+                    file=survey.folder / "survey.yaml",
+                    field="waves.encoding",
+                    value=error.object[error.start : error.end],
+                    remedy="use utf-8",
+                ) from None
+
+
+def _blocks(wave: str, size: WaveFacts) -> Iterator[_Block]:
+    """The wave in blocks; those one short are spread evenly. The first block's key is the wave's name,
+    so that no wave of one block changed when blocks were introduced."""
+    for number, start in enumerate(range(0, size.participants, BLOCK)):
+        end = min(start + BLOCK, size.participants)
+        before, until = (size.one_short * people // size.participants for people in (start, end))
+        key = wave if number == 0 else f"{wave}/block {number}"
+        yield _Block(wave, key, start + 1, end - start, until - before)
 
 
 def _check_form(survey: SurveySpec) -> None:
@@ -91,14 +160,16 @@ def _check_form(survey: SurveySpec) -> None:
             field="participant",
             remedy="name the raw column that identifies a person",
         )
-    for question in survey.questions:
-        if question.where:
+    for field, value in _forms_not_made(survey).items():
+        if value:
             raise BadInput(
-                "long files cannot be simulated",
+                "the generator does not make such files",
                 file=file,
-                field=f"questions.{question.id}.where",
-                remedy="describe a wide file: one row a participant",
+                field=field,
+                value=value,
+                remedy="describe a plain CSV file: one row a participant, a column a demographic, numbers",
             )
+    for question in survey.questions:
         if question.scale != survey.questions[0].scale:
             raise BadInput(
                 "simulated questions share one scale",
@@ -109,14 +180,28 @@ def _check_form(survey: SurveySpec) -> None:
             )
 
 
+def _forms_not_made(survey: SurveySpec) -> dict[str, object]:
+    """Field of the codebook → what it says, or nothing where the generator can do it."""
+    fields: dict[str, object] = {
+        "waves.format": survey.waves.format.removeprefix("csv"),
+        "waves.skip_rows": survey.waves.skip_rows,
+        "waves.changes": survey.waves.changes,
+        "weight": survey.weight,
+    }
+    for d in survey.demographics:
+        fields |= {
+            f"demographics.{d.name}.{form}": getattr(d, form) for form in ("bands", "checkboxes", "waves")
+        }
+    for q in survey.questions:
+        for form in ("where", "row_fields", "reversed", "waves"):
+            fields[f"questions.{q.id}.{form}"] = getattr(q, form)
+    return fields
+
+
 def _intervention_effects(survey: SurveySpec, preference: PreferenceFacts) -> dict[str, float]:
     """Id → points, in the order of the survey's table of interventions."""
     given = preference.interventions
-    ids: list[str] = []
-    if survey.interventions is not None:
-        table = survey.folder / survey.interventions.file
-        with table.open(encoding="utf-8", newline="") as lines:
-            ids = [row[survey.interventions.id] for row in csv.DictReader(lines)]
+    ids = _intervention_ids(survey)
     if sorted(ids) != sorted(given):
         odd = sorted(set(ids) ^ set(given)) or sorted(i for i in ids if ids.count(i) > 1)
         raise BadInput(
@@ -129,32 +214,57 @@ def _intervention_effects(survey: SurveySpec, preference: PreferenceFacts) -> di
     return {intervention: given[intervention] for intervention in ids}
 
 
-def _simulated_wave(
-    survey: SurveySpec, facts: SimulationSpec, wave: str, size: WaveFacts, effects: dict[str, float]
+def _intervention_ids(survey: SurveySpec) -> list[str]:
+    """In the order of the survey's table."""
+    table = survey.interventions
+    if table is None or table.file is None:
+        return list(table.texts or ()) if table else []
+    with (survey.folder / table.file).open(encoding="utf-8", newline="") as lines:
+        return [row[table.id] for row in csv.DictReader(lines)]
+
+
+def _check_readings(survey: SurveySpec, size: WaveFacts, effects: Mapping[str, float]) -> None:
+    columns = _intervention_columns(survey)
+    if len(columns) > len(effects) or (size.one_short and not columns):
+        raise BadInput(
+            f"{len(columns)} interventions a participant cannot be drawn from {len(effects)}",
+            file=survey.folder / "survey.yaml",
+            field="questions",
+            remedy="add interventions, or name fewer intervention columns",
+        )
+
+
+def _intervention_columns(survey: SurveySpec) -> list[str]:
+    return [pair.intervention for q in survey.questions for pair in q.columns if pair.intervention]
+
+
+def _simulated_block(
+    survey: SurveySpec, facts: SimulationSpec, block: _Block, effects: Mapping[str, float]
 ) -> pd.DataFrame:
-    chosen = _draw_demographics(survey, facts, wave, size.participants)
-    read = _draw_interventions(survey, facts.seed, wave, size, list(effects))
-    answers = _draw_answers(survey, facts, wave, chosen, read, effects)
-    columns: dict[str, Sequence[str] | np.ndarray] = {
-        str(survey.participant): [f"{wave}-{i:04d}" for i in range(1, size.participants + 1)]
+    chosen = _draw_demographics(survey, facts, block)
+    read = _draw_interventions(survey, facts.seed, block, list(effects))
+    answers = _draw_answers(survey, facts, block, chosen, read, effects)
+    people = range(block.first, block.first + block.people)
+    columns: dict[str, list[str] | np.ndarray] = {
+        str(survey.participant): [f"{block.wave}-{i:04d}" for i in people]
     }
     for demographic in survey.demographics:
-        columns[demographic.column] = _labels(demographic, chosen[demographic.name])
+        columns[str(demographic.column)] = _labels(demographic, chosen[demographic.name])
     for pair in (pair for question in survey.questions for pair in question.columns):
         columns[pair.answer] = answers[pair.answer]
         if pair.intervention:
             columns[pair.intervention] = read[pair.intervention]
-    return pd.DataFrame(columns | {ORIGIN_COLUMN: [ORIGIN] * size.participants}, dtype="str")
+    return pd.DataFrame(columns | {ORIGIN_COLUMN: [ORIGIN] * block.people}, dtype="str")
 
 
-def _draw_demographics(survey: SurveySpec, facts: SimulationSpec, wave: str, people: int) -> Chosen:
+def _draw_demographics(survey: SurveySpec, facts: SimulationSpec, block: _Block) -> Chosen:
     """In the order of the facts, so that later demographics may depend on earlier ones."""
     by_name = {d.name: d for d in survey.demographics}
     chosen: Chosen = {}
     for name, shares in facts.demographics.items():
-        rng = np.random.default_rng(derived_seed(facts.seed, "simulated demographic", f"{wave}/{name}"))
+        rng = np.random.default_rng(derived_seed(facts.seed, "simulated demographic", f"{block.key}/{name}"))
         options = by_name[name].options
-        weights = np.tile([shares.shares.get(option, 0.0) for option in options], (people, 1))
+        weights = np.tile([shares.shares.get(option, 0.0) for option in options], (block.people, 1))
         for rule in shares.adjust:
             weights[_apply_to(rule, by_name, chosen)] *= [rule.times.get(option, 1.0) for option in options]
         draw = _draw_several if by_name[name].several else _draw_one
@@ -202,21 +312,14 @@ def _draw_several(
 
 
 def _draw_interventions(
-    survey: SurveySpec, seed: int, wave: str, size: WaveFacts, ids: list[str]
+    survey: SurveySpec, seed: int, block: _Block, ids: list[str]
 ) -> dict[str, np.ndarray]:
     """Intervention column → ids, "" where none was read; nobody reads one twice."""
-    columns = [pair.intervention for q in survey.questions for pair in q.columns if pair.intervention]
-    if len(columns) > len(ids) or (size.one_short and not columns):
-        raise BadInput(
-            f"{len(columns)} interventions a participant cannot be drawn from {len(ids)}",
-            file=survey.folder / "survey.yaml",
-            field="questions",
-            remedy="add interventions, or name fewer intervention columns",
-        )
-    rng = np.random.default_rng(derived_seed(seed, "simulated interventions", wave))
-    order = rng.random((size.participants, len(ids))).argsort(axis=1)[:, : len(columns)]
+    columns = _intervention_columns(survey)
+    rng = np.random.default_rng(derived_seed(seed, "simulated interventions", block.key))
+    order = rng.random((block.people, len(ids))).argsort(axis=1)[:, : len(columns)]
     read = np.array(ids, dtype=object)[order] if columns else order
-    short = rng.random(size.participants).argsort()[: size.one_short]
+    short = rng.random(block.people).argsort()[: block.one_short]
     read[short, -1:] = ""
     return {column: read[:, i] for i, column in enumerate(columns)}
 
@@ -224,14 +327,14 @@ def _draw_interventions(
 def _draw_answers(
     survey: SurveySpec,
     facts: SimulationSpec,
-    wave: str,
+    block: _Block,
     chosen: Chosen,
     read: dict[str, np.ndarray],
-    effects: dict[str, float],
+    effects: Mapping[str, float],
 ) -> dict[str, np.ndarray]:
     """Answer column → answers as text, "" where an intervention was due but not read."""
     preference, scale = facts.preference, survey.questions[0].scale
-    persons = np.random.default_rng(derived_seed(facts.seed, "simulated persons", wave))
+    persons = np.random.default_rng(derived_seed(facts.seed, "simulated persons", block.key))
     expected = _expected(survey, preference, chosen)
     person = expected + preference.person_sd * persons.standard_normal(len(expected))
     multiples = np.array(list(preference.roundings))
@@ -239,7 +342,9 @@ def _draw_answers(
     multiple = multiples[persons.choice(len(multiples), len(expected), p=shares)]
     answers = {}
     for pair in (pair for question in survey.questions for pair in question.columns):
-        rng = np.random.default_rng(derived_seed(facts.seed, "simulated answers", f"{wave}/{pair.answer}"))
+        rng = np.random.default_rng(
+            derived_seed(facts.seed, "simulated answers", f"{block.key}/{pair.answer}")
+        )
         seen = read[pair.intervention] if pair.intervention else np.full(len(person), None)
         shift = np.array([effects.get(intervention, 0.0) for intervention in seen])
         latent = person + shift + preference.answer_sd * rng.standard_normal(len(person))
@@ -274,9 +379,12 @@ def _answer(
     return np.clip(on_scale, scale.low, scale.high)
 
 
-def _labels(demographic: Demographic, chosen: np.ndarray) -> list[str]:
-    """(participants, options) bool to one cell each, options in the codebook's order."""
-    return [
-        SEVERAL_SEPARATOR.join(o for o, is_chosen in zip(demographic.options, row, strict=True) if is_chosen)
-        for row in chosen
-    ]
+def _labels(demographic: Demographic, chosen: np.ndarray) -> np.ndarray:
+    """(participants, options) bool to (participants,) cells, options in the codebook's order."""
+    options = np.array(demographic.options, dtype=object)
+    if not demographic.several:
+        return options[chosen.argmax(axis=1)]
+    sets, whose = np.unique(chosen, axis=0, return_inverse=True)
+    separator = f"{demographic.separator} "
+    cells = np.array([separator.join(options[row]) for row in sets], dtype=object)
+    return cells[whose.ravel()]

@@ -1,10 +1,13 @@
+import pandas as pd
 import pytest
 
 from evsim_assets.adapters.base_model import load_tokenizer
+from evsim_assets.adapters.own_prompts import answer_labels, own_prompts
 from evsim_assets.adapters.texts import fraction_of, texts_by_participant
 from evsim_assets.prompts.chat import render
 from evsim_assets.specs.errors import BadInput
-from tests.adapters.tiny_survey import PENALTY, adapter, prompts
+from evsim_assets.specs.study import LossSpec
+from tests.adapters.tiny_survey import PENALTY, WORDS, adapter, prompts, worded_prompts
 
 
 def test_texts_are_the_rendered_chats_of_each_participant(base: str) -> None:
@@ -41,3 +44,31 @@ def test_fractions_of_one_trial_are_nested_and_trials_differ() -> None:
     assert set(tenth) < set(half) and half == sorted(half, key=everyone.index)
     assert set(fraction_of(everyone, 0.5, 2)) != set(half)
     assert fraction_of(everyone, 1.0, 1) == everyone
+
+
+def test_a_question_answered_by_label_teaches_the_label_and_the_labels_beside_it(base: str) -> None:
+    tokenizer, table = load_tokenizer(base), worded_prompts()
+    texts = texts_by_participant(table, tokenizer, adapter(penalty=LossSpec(alpha=0.5, d=2)))
+    row = table.iloc[5]
+    assert (row.participant, row.target) == ("p1", "No")
+    assert (texts["p1"][2].prompt, texts["p1"][2].answer) == render(tokenizer, row.system, row.user, "No")
+    near = [(m, tokenizer.decode(t, skip_special_tokens=True).strip()) for m, t in texts["p1"][2].candidates]
+    assert near == [(pytest.approx(2 / 3), "No"), (pytest.approx(1 / 3), "Probably not")]
+    near = {tokenizer.decode(t, skip_special_tokens=True).strip() for _, t in texts["p1"][0].candidates}
+    assert near == {"19", "20", "21"}
+
+
+def test_labels_are_read_from_their_cell_and_numbers_have_none() -> None:
+    cells = worded_prompts()["labels"]
+    assert answer_labels(cells[2]) == WORDS
+    assert answer_labels(None) == answer_labels(float("nan")) == ()
+
+
+def test_an_adapter_sees_its_own_wording_alone() -> None:
+    table = pd.concat([prompts(2, 1), prompts(2, 1).assign(template="plain", user="?")])
+    table.loc[table["participant"] == "p0", "split"] = "held_out"
+    plain = own_prompts(table, "plain")
+    assert set(plain["user"]) == {"?"} and len(plain) == len(table) / 2
+    assert set(own_prompts(table, "plain", "train")["participant"]) == {"p1"}
+    with pytest.raises(BadInput, match="adapter's wording"):
+        own_prompts(table, "other")

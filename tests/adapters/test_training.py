@@ -15,7 +15,7 @@ from evsim_assets.adapters.texts import texts_by_participant
 from evsim_assets.adapters.training import CURVE_FILE, TrainingResult, train
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import AdapterSpec
-from tests.adapters.tiny_survey import PENALTY, adapter, prompts
+from tests.adapters.tiny_survey import PENALTY, adapter, prompts, worded_prompts
 from tests.token_tree.plain import plain_loss
 
 FILES = ["README.md", "adapter_config.json", "adapter_model.safetensors", CURVE_FILE]
@@ -165,3 +165,25 @@ def test_nobody_to_learn_from_is_said_before_the_model_is_loaded(base: str, tmp_
         _train(base, adapter(), tmp_path / "adapter", table[table.split == "train"])
     with pytest.raises(BadInput, match="a pretrained model is not trained"):
         _train(base, AdapterSpec(model="s", method="pretrained"), tmp_path / "adapter")
+
+
+def test_other_wordings_and_what_is_held_out_are_not_trained_on(base: str, tmp_path: Path) -> None:
+    table = prompts()
+    alone = _train(base, adapter(), tmp_path / "alone", table)
+    other = table.assign(template="plain", user="Say something else.")
+    held = table.assign(participant="h" + table["participant"], split="held_out", answer=3, target="3")
+    beside = _train(base, adapter(), tmp_path / "beside", pd.concat([other, held, table]))
+    assert (beside.participants, beside.texts) == (alone.participants, alone.texts) == (8, 24)
+    pd.testing.assert_frame_equal(beside.learning_curve, alone.learning_curve)
+    plain = adapter().model_copy(update={"template": "plain"})
+    reworded = _train(base, plain, tmp_path / "plain", pd.concat([table, other]))
+    assert reworded.pretrained_validation_loss != alone.pretrained_validation_loss
+
+
+@pytest.mark.parametrize("penalty", [None, PENALTY], ids=["cross entropy", "penalty"])
+def test_numbers_and_labels_are_learnt_together(penalty: Any, base: str, tmp_path: Path) -> None:
+    spec, table = adapter(penalty=penalty), worded_prompts()
+    result = _train(base, spec, tmp_path / "adapter", table)
+    assert result.best_validation_loss < 0.8 * result.pretrained_validation_loss
+    loss = _plain_validation_loss(base, tmp_path / "adapter", spec, table)
+    assert result.best_validation_loss == pytest.approx(loss, rel=1e-4)

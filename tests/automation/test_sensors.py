@@ -11,7 +11,7 @@ import pytest
 from evsim_assets.adapters.assets import changed_adapters
 from evsim_assets.automation import study_sensor, wave_sensor
 from evsim_assets.specs.project import Project
-from evsim_assets.surveys.assets import look_for_waves
+from evsim_assets.surveys.observed import look_for_waves
 from evsim_resources.models import ModelHub
 
 

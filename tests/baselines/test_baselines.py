@@ -41,6 +41,7 @@ def rows(n=300, seed=0):
             "question": "q",
             "intervention": told,
             "answer": answer,
+            "weight": 1.0,
             "area": area,
             "race": rng.choice(["A", "B", "A; B"], n),
             "split": rng.choice(["train", "validation", "test"], n, p=[0.6, 0.2, 0.2]),

@@ -18,14 +18,19 @@ def prompts(answers, split="test", high=4, digits=None):
         {
             "prompt_id": [f"{split}{i}" for i in range(n)],
             "participant": [f"{split}{i}" for i in range(n)],
+            "wave": "w1",
             "split": split,
+            "held_out": None,
             "question": "q",
             "order": 0,
+            "template": "default",
+            "weight": 1.0,
             "answer": answers,
             "answer_digit": pd.array(digits or [None] * n, dtype="Int64"),
             "low": 0,
             "high": high,
             "step": 1,
+            "labels": None,
         }
     )
 

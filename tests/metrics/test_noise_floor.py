@@ -37,14 +37,19 @@ def survey(people=2000, each=1, seed=0):
         {
             "prompt_id": [f"{p}-{i % each}" for i, p in enumerate(person)],
             "participant": person.astype(str),
+            "wave": "w1",
             "split": split,
+            "held_out": None,
             "question": "q",
+            "template": "default",
+            "weight": 1.0,
             "order": np.arange(len(person)) % each,
             "answer": answer,
             "answer_digit": pd.array([None] * len(person), dtype="Int64"),
             "low": 0,
             "high": 100,
             "step": 1,
+            "labels": None,
         }
     )
 
@@ -53,7 +58,7 @@ def floor_of(table, measure):
     return table[table["measure"] == measure].iloc[0]
 
 
-def sampled_simulator(prompts, probabilities, model="s", method="qlora", seed=1):
+def sampled_simulator(prompts, probabilities, model="s", method="qlora", seed=1, template="default"):
     """Metrics of a model whose answers are one draw a prompt from the same distribution."""
     rng = np.random.default_rng(seed)
     test = prompts[prompts["split"] == "test"]
@@ -78,7 +83,7 @@ def sampled_simulator(prompts, probabilities, model="s", method="qlora", seed=1)
             "made_by": "distribution",
         }
     )
-    return score(prompts, read, said, AdapterSpec(model=model, method=method).factors)
+    return score(prompts, read, said, AdapterSpec(model=model, method=method, template=template).factors)
 
 
 TRUTH = np.zeros(101)
@@ -177,6 +182,25 @@ def test_the_scoreboard_holds_each_adapter_against_everything():
     assert board.loc["s~pretrained", "gap_closed_w1_pretrained"] == 0
     assert np.isnan(board.loc["m~qlora", "gap_closed_w1_pretrained"])  # its own pretrained model is not there
     assert tuned["success_rate"] == 1
+
+
+def test_a_model_is_held_against_its_pretrained_self_in_the_same_wording():
+    prompts = survey(200)
+    plain = prompts.assign(template="plain")
+    skewed = np.zeros(101)
+    skewed[0] = 1.0
+    metrics = pd.concat(
+        [
+            sampled_simulator(prompts, skewed, method="pretrained"),
+            sampled_simulator(prompts, TRUTH),
+            sampled_simulator(plain, TRUTH, template="plain"),
+        ]
+    )
+    floors, nulls = noise_floor(prompts, seed=0, resamples=5), score_nulls(prompts)
+    board = scoreboard(metrics, floors, nulls, CHOSEN).set_index("adapter")
+    assert board["template"].tolist() == ["default", "default", "plain"]
+    gaps = board["gap_closed_w1_pretrained"]
+    assert gaps["s~qlora"] > 0.5 and np.isnan(gaps["s~qlora~template-plain"])
 
 
 def test_the_best_baseline_is_the_best_on_validation_not_on_test():

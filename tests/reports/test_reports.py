@@ -15,7 +15,7 @@ from evsim_assets.figures.canvas import adapter_looks
 from evsim_assets.metrics.histograms import histogram_figure
 from evsim_assets.reports.page import Picture, Table, render_page
 from evsim_assets.reports.rmse_kl import rmse_kl_figure
-from evsim_assets.reports.summary import print_summary
+from evsim_assets.reports.summary import print_summary, summary_table
 from evsim_assets.reports.tables import baseline_rows, percent, scoreboard_notes, scoreboard_rows
 
 PNG = b"\x89PNG"
@@ -264,3 +264,31 @@ def test_the_same_figure_is_the_same_bytes():
     first, second = (rmse_kl_figure(board(), CURVES, FLOORS, title="t", simulated=True) for _ in range(2))
     assert first == second
     assert canvas.as_text("$5") == r"\$5"
+
+
+def test_of_many_questions_the_terminal_shows_the_means() -> None:
+    board = pd.DataFrame(
+        [
+            {"adapter": "s~qlora", "question": f"q{n}", "temperature": t, "kl": 0.1 * n + t, "w1": 1.0 * n}
+            for n in range(9)
+            for t in (0.0, 1.0)
+        ]
+    )
+    rest = [
+        "floor_kl",
+        "floor_w1",
+        "rmse",
+        "rmse_mean",
+        "success_rate",
+        "best_baseline_kl",
+        "best_baseline_rmse",
+    ]
+    board = board.assign(**dict.fromkeys(rest, 0.5), best_baseline_kl_by="svr", best_baseline_rmse_by="svr")
+    console = Console(file=io.StringIO(), width=200)
+    console.print(summary_table(board, "many"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    (row,) = [line for line in shown.splitlines() if "s~qlora" in line]
+    assert row.split()[:6] == ["s~qlora", "mean", "of", "9", "0", "0.400"] and " 4.00 " in row
+    one = board[board["question"].isin(["q0", "q1"])]
+    console.print(summary_table(one, "few"))
+    assert "q1" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -14,12 +14,12 @@ from evsim_assets.specs.errors import BadInput
 from evsim_resources.lake import (
     DIMENSION,
     Lake,
-    TableIOManager,
     content_hash,
     partition_folders,
     run_again,
     write_atomically,
 )
+from evsim_resources.tables import TableIOManager
 
 TABLE = pd.DataFrame(
     {

@@ -6,8 +6,9 @@ digit, a comma behind it.
 
 from __future__ import annotations
 
+import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,9 @@ def make_prompts() -> Callable[..., pd.DataFrame]:
         step: int = 1,
         length: int = 6,
         seed: int = 0,
+        labels: Sequence[str] = (),
     ) -> pd.DataFrame:
+        high = low + step * (len(labels) - 1) if labels else high
         rng = np.random.default_rng(seed)
 
         def text() -> str:
@@ -221,16 +224,25 @@ def make_prompts() -> Callable[..., pd.DataFrame]:
                     {
                         "prompt_id": f"p{p}q{q}",
                         "participant": f"p{p}",
+                        "wave": "w1",
                         "split": "test",
+                        "held_out": None,
                         "question": f"q{q}",
                         "order": q,
+                        "intervention": None,
+                        "template": "default",
+                        "weight": 1.0,
                         "answer": low,
+                        "answer_digit": None,
                         "low": low,
                         "high": high,
                         "step": step,
+                        "labels": json.dumps(labels) if labels else None,
                         "system": system,
                         "user": text(),
                         "user_digit": None,
+                        "target": labels[0] if labels else str(low),
+                        "target_digit": None,
                     }
                 )
         return pd.DataFrame(rows)

@@ -1,16 +1,56 @@
-"""What distributions and generations are compared with: transformers' own `generate`."""
+"""What distributions and generations are compared with: every continuation, and `generate`."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from evsim_assets.simulation.numbers import NumberTokens
 from evsim_assets.specs.study import Decoding
+
+
+def texts_by_brute_force(
+    model: Any, tokenizer: Any, prompt: list[int], temperature: float, decoding: Decoding
+) -> dict[str, float]:
+    """Probability of every text of the handmade vocabulary, from plain passes over whole sequences."""
+    entries = [tokenizer.decode([i], skip_special_tokens=True) for i in range(len(tokenizer))]
+    texts: dict[tuple[int, ...], float] = {(): 1.0}
+    finished: Counter[str] = Counter()
+    for _ in range(decoding.max_new_tokens):
+        if not (contexts := list(texts)):
+            break
+        with torch.no_grad():
+            ids = torch.tensor([[*prompt, *context] for context in contexts])
+            logits = model(input_ids=ids).logits[:, -1]
+        following = {}
+        for context, p in zip(contexts, _warped(logits, temperature, decoding).tolist(), strict=True):
+            for token, mass in enumerate(p):
+                if mass and token == 0:
+                    finished["".join(entries[t] for t in context)] += texts[context] * mass
+                elif mass:
+                    following[(*context, token)] = texts[context] * mass
+        texts = following
+    for context, mass in texts.items():
+        finished["".join(entries[t] for t in context)] += mass
+    return dict(finished)
+
+
+def _warped(logits: torch.Tensor, temperature: float, decoding: Decoding) -> torch.Tensor:
+    """Next-token probabilities by transformers' own warpers, in the order that `generate` applies."""
+    if temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
+    scores = logits / temperature
+    if decoding.top_k is not None:
+        scores = TopKLogitsWarper(decoding.top_k)(None, scores)
+    if decoding.top_p is not None:
+        scores = TopPLogitsWarper(decoding.top_p)(None, scores)
+    return scores.softmax(-1).double()
 
 
 def generate_texts(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -13,13 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from evsim_assets.simulation.distributions import answer_distributions, number_tokens
 from evsim_assets.simulation.numbers import first_number
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Decoding
-from tests.simulation.reference import generate_texts
+from tests.simulation.reference import generate_texts, texts_by_brute_force
 
 TEMPERATURES = (0.0, 0.25, 1.0)
 LIMITS = (
@@ -28,44 +26,6 @@ LIMITS = (
     Decoding(max_new_tokens=4, top_k=7, top_p=0.8),
     Decoding(max_new_tokens=4, top_p=0.6),
 )
-
-
-def texts_by_brute_force(
-    model: Any, tokenizer: Any, prompt: list[int], temperature: float, decoding: Decoding
-) -> dict[str, float]:
-    """Probability of every text of the handmade vocabulary, from plain passes over whole sequences."""
-    entries = [tokenizer.decode([i], skip_special_tokens=True) for i in range(len(tokenizer))]
-    texts: dict[tuple[int, ...], float] = {(): 1.0}
-    finished: Counter[str] = Counter()
-    for _ in range(decoding.max_new_tokens):
-        if not (contexts := list(texts)):
-            break
-        with torch.no_grad():
-            ids = torch.tensor([[*prompt, *context] for context in contexts])
-            logits = model(input_ids=ids).logits[:, -1]
-        following = {}
-        for context, p in zip(contexts, _warped(logits, temperature, decoding).tolist(), strict=True):
-            for token, mass in enumerate(p):
-                if mass and token == 0:
-                    finished["".join(entries[t] for t in context)] += texts[context] * mass
-                elif mass:
-                    following[(*context, token)] = texts[context] * mass
-        texts = following
-    for context, mass in texts.items():
-        finished["".join(entries[t] for t in context)] += mass
-    return dict(finished)
-
-
-def _warped(logits: torch.Tensor, temperature: float, decoding: Decoding) -> torch.Tensor:
-    """Next-token probabilities by transformers' own warpers, in the order that `generate` applies."""
-    if temperature == 0:
-        return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
-    scores = logits / temperature
-    if decoding.top_k is not None:
-        scores = TopKLogitsWarper(decoding.top_k)(None, scores)
-    if decoding.top_p is not None:
-        scores = TopPLogitsWarper(decoding.top_p)(None, scores)
-    return scores.softmax(-1).double()
 
 
 def _expected(texts: dict[str, float], low: int, high: int, step: int) -> np.ndarray:
@@ -94,7 +54,7 @@ def test_every_mass_equals_the_sum_over_all_texts(
     make_model: Callable[..., Any],
     make_prompts: Callable[..., pd.DataFrame],
 ) -> None:
-    model, prompts = make_model("llama", len(handmade)), make_prompts(2, 2)
+    model, prompts = make_model("llama", len(handmade)).double(), make_prompts(2, 2)
     table = answer_distributions(
         model,
         handmade,
@@ -162,7 +122,7 @@ def test_what_is_not_read_is_counted_and_bounds_the_error(
 def test_no_prompt_depends_on_its_neighbours_or_on_the_other_temperatures(
     byte_level: Any, likes_numbers: Callable[[Any], Any], make_prompts: Callable[..., pd.DataFrame]
 ) -> None:
-    model = likes_numbers(byte_level)
+    model = likes_numbers(byte_level).double()
     prompts = make_prompts(5, 3, letters="abcdefgh ", high=100, length=120)
     options = {"digit_answers": False, "decoding": Decoding()}
     together = answer_distributions(model, byte_level, prompts, temperatures=TEMPERATURES, **options)

@@ -23,7 +23,7 @@ def read(monkeypatch: pytest.MonkeyPatch, project: Project, share: float) -> dg.
     monkeypatch.setattr(room, "_model", lambda *_: (None, None))
     monkeypatch.setattr(room, "read_answers", lambda *_, **__: table)
     lake = Lake(root=project.lake)
-    lake.write_table(pd.DataFrame({"split": ["test"]}), ["small", "prompts"])
+    lake.write_table(pd.DataFrame({"template": ["default"], "split": ["test"]}), ["small", "prompts"])
     job = build_definitions(project).resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
         asset_selection=[dg.AssetKey(["small", "answer_distributions"])],

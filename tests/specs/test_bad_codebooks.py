@@ -191,10 +191,10 @@ CASES = {
     ),
     "unknown rounding": (
         "{low: 0, high: 100}",
-        "{low: 0, high: 100, rounding: up}",
+        "{low: 0, high: 100, rounding: nearest}",
         14,
         "questions.0.scale.rounding",
-        "up",
+        "nearest",
         "no such choice",
         "none, half_up",
     ),
@@ -317,3 +317,9 @@ def test_a_survey_without_a_codebook_or_with_an_impossible_name_is_refused(tmp_p
 
 def test_long_values_are_shortened() -> None:
     assert len(str(BadInput("too much", value="x" * 10_000))) < 200
+
+
+def test_half_a_character_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="half a character") as caught:
+        read(tmp_path, GOOD.replace("title: Snacks", 'title: "Snacks \\ud823"'))
+    assert caught.value.remedy and caught.value.file == tmp_path / "snacks" / "survey.yaml"

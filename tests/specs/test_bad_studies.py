@@ -310,6 +310,7 @@ def test_an_adapter_s_factors_say_everything_its_key_says() -> None:
         "model": "7b",
         "method": "qlora",
         "answers": "digit",
+        "template": "default",
         "alpha": 0.5,
         "d": 2.0,
         "fraction": 0.1,

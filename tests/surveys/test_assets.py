@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,20 @@ import pytest
 
 from evsim_assets.running.worker import _failure
 from evsim_assets.specs.survey import SurveySpec
-from evsim_assets.surveys.assets import changed_waves, removed_waves, survey_assets
-from evsim_resources.lake import Lake, TableIOManager
+from evsim_assets.surveys.assets import survey_assets
+from evsim_assets.surveys.observed import changed_waves, removed_waves
+from evsim_resources.lake import Lake
 from evsim_resources.records import Records
+from evsim_resources.tables import TableIOManager
+from evsim_resources.versions import VersionedStore
 
 GOOD = [*range(90), "oops", "oops"]
 """92 cells, two of which (2.2 %) are no numbers."""
 BAD = [*range(80), *["oops"] * 12]
 """92 cells, twelve of which (13.0 %) are no numbers."""
+
+BESIDE = {"clean_wave": "quarantine", "responses": "superseded", "splits": "split_report"}
+"""What is made together with what."""
 
 
 class Survey:
@@ -117,23 +125,22 @@ def test_the_daemon_tries_a_bad_wave_once_more_and_makes_nothing_from_it(survey:
             cursor = result.cursor
             for evaluation in result.results:
                 name, subset = evaluation.key.path[-1], evaluation.true_subset
-                if subset.is_empty or name == "quarantine":  # made with clean_wave
+                if subset.is_empty or name in BESIDE.values():
                     continue
                 waves = subset.expensively_compute_partition_keys() if subset.is_partitioned else [None]
                 for wave in sorted(waves, key=str):
                     asked.append(f"{name} {wave}" if wave else name)
-                    made = (name, "quarantine") if name == "clean_wave" else (name,)
-                    survey.run(*made, wave=wave)
+                    survey.run(*([name, BESIDE[name]] if name in BESIDE else [name]), wave=wave)
         return asked
 
     survey.land("w1", GOOD)
-    assert live(6) == ["raw_wave w1", "clean_wave w1", "responses", "splits"]
+    assert live(6) == ["raw_wave w1", "clean_wave w1", "responses", "drift", "splits"]
     survey.land("w1", BAD)
     assert live(8) == ["raw_wave w1", "clean_wave w1", "clean_wave w1"]
     survey.land("w2", GOOD)  # its check passes: `responses` still waits for the other wave
     assert live(8) == ["raw_wave w2", "clean_wave w2"]
     survey.land("w1", GOOD[:-1])
-    assert live(8) == ["raw_wave w1", "clean_wave w1", "responses", "splits"]
+    assert live(8) == ["raw_wave w1", "clean_wave w1", "responses", "drift", "splits"]
 
 
 def test_a_wave_whose_file_is_gone_is_spoken_of_and_stays(survey: Survey) -> None:
@@ -154,5 +161,79 @@ def test_every_asset_says_when_the_answers_are_no_real_people_s(survey: Survey, 
     specs = [
         spec for asset in assets for spec in ([asset] if isinstance(asset, dg.AssetSpec) else asset.specs)
     ]
-    assert len(specs) == 6
+    assert len(specs) == 9
     assert {"SIMULATED" in str(spec.description) for spec in specs} == {simulated}
+
+
+def raw(survey: Survey, wave: str) -> VersionedStore:
+    return VersionedStore(survey.lake, ["snacks", "raw_wave"], {"wave": wave})
+
+
+def test_a_raw_wave_is_stored_unchanged_with_where_it_comes_from(survey: Survey) -> None:
+    survey.land("w1", GOOD)
+    file = survey.spec.folder / "waves" / "w1.csv"
+    assert survey.run("raw_wave", wave="w1").success
+    stored = raw(survey, "w1").resolve()
+    assert (stored.folder / "w1.csv").read_bytes() == file.read_bytes()
+    assert stored.manifest["rows"] == 92 and stored.manifest["unreadable"] is None
+    assert stored.manifest["files"]["w1.csv"] == {
+        "bytes": file.stat().st_size,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+    age = datetime.now(UTC) - datetime.fromisoformat(stored.manifest["received_at"])
+    assert timedelta(0) <= age + timedelta(seconds=1) < timedelta(minutes=5)
+
+
+def test_the_same_content_stored_again_is_the_same_version_and_other_content_another(survey: Survey) -> None:
+    survey.land("w1", GOOD)
+    survey.run("raw_wave", wave="w1")
+    first = raw(survey, "w1").resolve()
+    survey.run("raw_wave", wave="w1")
+    assert raw(survey, "w1").resolve() == first
+    survey.land("w1", BAD)
+    survey.run("raw_wave", wave="w1")
+    assert raw(survey, "w1").resolve().id != first.id
+    assert (first.folder / "w1.csv").is_file()
+
+
+def test_a_file_that_cannot_be_read_is_kept_and_cleaning_says_what_is_wrong(survey: Survey) -> None:
+    survey.land("w1", GOOD)
+    assert survey.clean("w1").success
+    good = survey.version("clean_wave", "w1")
+    file = survey.spec.folder / "waves" / "w1.csv"
+    file.write_text(file.read_text() + "one,cell,too,many\n")
+    for event in changed_waves(survey.spec, survey.instance):
+        survey.instance.report_runless_asset_event(event)
+    assert survey.run("raw_wave", wave="w1").success
+    stored = raw(survey, "w1").resolve()
+    assert stored.manifest["rows"] is None and (stored.folder / "w1.csv").read_bytes() == file.read_bytes()
+    result = survey.run("clean_wave", "quarantine", wave="w1")
+    told, trace = _failure(result)
+    assert trace is None and "w1.csv:94" in told and "the row has 4 cells and the header 3" in told
+    assert survey.version("clean_wave", "w1") == good
+
+
+def test_a_wave_whose_columns_are_gone_blocks_and_names_them(survey: Survey) -> None:
+    survey.land("w1", GOOD)
+    file = survey.spec.folder / "waves" / "w1.csv"
+    file.write_text(file.read_text().replace("person,area,q1", "person,Area code,q1"))
+    assert survey.run("raw_wave", wave="w1").success
+    told, trace = _failure(survey.run("clean_wave", "quarantine", wave="w1"))
+    assert trace is None and "'area'" in told and "Area code" in told
+    assert survey.version("clean_wave", "w1") is None
+
+
+def test_drift_between_waves_warns_and_blocks_nothing(survey: Survey) -> None:
+    survey.land("w1", [n % 50 for n in range(400)])
+    survey.land("w2", [50 + n % 50 for n in range(400)])
+    for wave in ("w1", "w2"):
+        assert survey.clean(wave).success
+    assert survey.run("responses", "superseded").success
+    result = survey.run("drift")
+    assert result.success
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed and check.severity == dg.AssetCheckSeverity.WARN and not check.blocking
+    assert "first" in str(check.description)
+    table = survey.lake.read_table(["snacks", "drift"])
+    question = table[(table["kind"] == "question") & (table["measure"] == "wasserstein")]
+    assert question["value"].tolist() == pytest.approx([50, 50]) and question["drifted"].all()

@@ -7,93 +7,32 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from evsim_assets.specs.errors import BadInput
-from evsim_assets.specs.survey import Waves
 from evsim_assets.surveys.landing import (
+    Intervention,
     add_wave,
     canonical_id,
     intervention_texts,
     landed_waves,
     misnamed_files,
-    read_raw,
     require_columns,
     texts_hash,
 )
 
 
-def refused(content: bytes, **waves: str) -> BadInput:
-    with pytest.raises(BadInput) as caught:
-        read_raw(content, Waves.model_validate(waves), "wave.csv")
-    assert str(caught.value).startswith("wave.csv")
-    assert caught.value.remedy is not None and caught.value.remedy in str(caught.value)
-    return caught.value
-
-
-def test_cells_are_text_exactly_as_they_stand() -> None:
-    table = read_raw(b'id,a,b\r\n007,NA,"x, ""y""\nz"\r\n\r\n8, 1.50,\r\n', Waves(), "wave.csv")
-    assert table.to_dict("list") == {"id": ["007", "8"], "a": ["NA", " 1.50"], "b": ['x, "y"\nz', ""]}
-
-
-def test_a_byte_order_mark_and_blanks_around_names_are_no_part_of_the_header() -> None:
-    table = read_raw("\ufeffid, name \n1,2\n".encode(), Waves(), "wave.csv")
-    assert list(table.columns) == ["id", "name"]
-
-
-def test_delimiter_and_encoding_are_the_codebook_s() -> None:
-    table = read_raw("id;x\n1;é\n".encode("cp1252"), Waves(delimiter=";", encoding="cp1252"), "wave.csv")
-    assert table["x"].tolist() == ["é"]
-
-
-@pytest.mark.parametrize("content", [b"", b"\n \n"])
-def test_an_empty_file_is_refused(content: bytes) -> None:
-    assert "empty" in refused(content).problem
-
-
-def test_a_header_without_rows_is_refused() -> None:
-    assert "no rows" in refused(b"id,a\n").problem
-
-
-def test_a_wrong_encoding_is_refused_with_the_line_and_the_bytes() -> None:
-    error = refused("id,a\n1,ok\n2,café\n".encode("latin-1"))
-    assert (error.line, error.value) == (3, b"\xe9\n")
-    assert "not utf-8" in error.problem and "waves.encoding" in str(error.remedy)
-
-
-def test_bytes_that_are_no_utf_16_are_refused() -> None:
-    assert "not utf-16" in refused(b"id,a\n1,22\n\n", encoding="utf-16").problem
-
-
-def test_a_column_named_twice_is_refused() -> None:
-    error = refused(b"id,a,a\n1,2,3\n")
-    assert (error.line, error.value) == (1, "a")
-
-
-@pytest.mark.parametrize(
-    ("row", "cells"), [(b"3", ["3"]), (b"3,4,5", ["3", "4", "5"]), (b"3,4,", ["3", "4", ""])]
-)
-def test_a_row_of_another_length_is_refused_and_never_filled_up(row: bytes, cells: list[str]) -> None:
-    error = refused(b'id,a\n1,"two\nlines"\n\n' + row + b"\n")
-    assert (error.line, error.value) == (5, cells)
-    assert f"{len(cells)} cells and the header 2" in error.problem
-    assert "delimiter" in str(error.remedy)
-
-
-def test_a_quote_that_never_closes_is_refused_on_its_line() -> None:
-    error = refused(b'id,a\n1,x\n2,"y\n3,z\n')
-    assert error.line == 3 and "quote" in str(error.remedy)
-
-
-def test_missing_columns_are_all_named(make_survey: Any) -> None:
+def test_missing_columns_are_all_named_with_the_nearest_that_are_there(make_survey: Any) -> None:
     survey = make_survey()
-    raw = read_raw(b"person,area,home,q1,read2\n1,2,3,4,5\n", Waves(), "wave.csv")
     with pytest.raises(BadInput) as caught:
-        require_columns(raw, survey, "wave.csv")
+        require_columns(["person", "area", "Home", "q1", "read2"], survey, "wave.csv")
     message = str(caught.value)
-    assert message.startswith("wave.csv:1: ")
-    assert "'q2', 'q3', 'read3'" in message and "'area'" in message.split("got")[1]
+    assert message.startswith("wave.csv: 4 column(s)")
+    assert "missing: 'home', 'q2', 'q3', 'read3';" in message
+    assert "did you mean 'Home' for 'home', 'read2' for 'read3'?" in message
     assert str(survey.folder / "survey.yaml") in message
+    require_columns(survey.raw_columns, survey, "wave.csv")
 
 
 def test_ids_that_a_spreadsheet_made_fractions_are_the_same_ids() -> None:
@@ -103,11 +42,38 @@ def test_ids_that_a_spreadsheet_made_fractions_are_the_same_ids() -> None:
 
 def test_texts_are_read_by_canonical_id(make_survey: Any) -> None:
     survey = make_survey()
-    (survey.folder / "texts.csv").write_text('id,text\n1.0," Eat, more "\n2,Less\n')
+    (survey.folder / "texts.csv").write_text('id,text\n1.0," Eat, more "\n2,\n')
     texts = intervention_texts(survey)
-    assert texts == {"1": "Eat, more", "2": "Less"}
-    assert texts_hash(texts) == texts_hash({"2": "Less", "1": "Eat, more"})
-    assert texts_hash(texts) != texts_hash({"1": "Eat, more", "2": "less"})
+    assert texts == {"1": Intervention("Eat, more", {}), "2": Intervention("", {})}
+    assert texts_hash(texts) == texts_hash(dict(reversed(texts.items())))
+    assert texts_hash(texts) != texts_hash({**texts, "2": Intervention("more", {})})
+    assert texts_hash(texts) != texts_hash({**texts, "2": Intervention("", {"author": "x"})})
+
+
+@pytest.mark.parametrize("ending", ["tsv", "xlsx", "parquet"])
+def test_texts_and_further_fields_come_from_a_table_of_any_form(make_survey: Any, ending: str) -> None:
+    table = {"file": f"texts.{ending}", "id": "nr", "text": "words", "fields": {"author": "Who wrote"}}
+    survey = make_survey(interventions=table)
+    frame = pd.DataFrame({"nr": [1, 2], "words": ["Eat", "Drink"], "Who wrote": ["A", "B"]})
+    path = survey.folder / f"texts.{ending}"
+    if ending == "tsv":
+        frame.to_csv(path, sep="\t", index=False)
+    elif ending == "xlsx":
+        frame.to_excel(path, index=False)
+    else:
+        frame.to_parquet(path)
+    assert intervention_texts(survey) == {
+        "1": Intervention("Eat", {"author": "A"}),
+        "2": Intervention("Drink", {"author": "B"}),
+    }
+
+
+def test_texts_may_stand_in_the_codebook_and_an_arm_may_have_none(make_survey: Any) -> None:
+    survey = make_survey(interventions={"texts": {1: " Eat ", "control": None}})
+    assert intervention_texts(survey) == {"1": Intervention("Eat", {}), "control": Intervention("", {})}
+    with pytest.raises(BadInput, match="twice") as caught:
+        intervention_texts(make_survey(interventions={"texts": {"1": "a", "1.0": "b"}}))
+    assert caught.value.value == "1" and caught.value.file == survey.folder / "survey.yaml"
 
 
 def test_a_survey_without_interventions_has_no_texts(make_survey: Any) -> None:
@@ -154,6 +120,53 @@ def test_a_file_whose_name_cannot_be_a_wave_s_is_named_and_the_others_are_taken(
         "My Wave.csv",
     ]
     assert len(told) == 2 and all("rename the file" in line for line in told)
+
+
+SEVERAL_FORMS = {"changes": [{"waves": ["2024-1*"], "format": {"format": "excel"}}]}
+
+
+def test_waves_may_differ_in_format_and_a_file_of_another_is_told(make_survey: Any) -> None:
+    survey = make_survey(waves=SEVERAL_FORMS)
+    for name in ("2024-01.csv", "2024-10.xlsx", "2024-02.xlsx", "2024-11.csv", "2024-12.xls", "x.parquet"):
+        (survey.folder / "waves" / name).write_text("x")
+    assert [wave.path.name for wave in landed_waves(survey)] == ["2024-01.csv", "2024-10.xlsx"]
+    told = misnamed_files(survey)
+    assert [Path(line.split(": ")[0]).name for line in told] == ["2024-02.xlsx", "2024-11.csv", "2024-12.xls"]
+    assert ".csv" in told[0] and ".xlsx" in told[1] and "save it as .xlsx" in told[2]
+    assert all("waves.changes" in line for line in told)
+
+
+def test_of_two_files_of_one_wave_neither_is_taken(make_survey: Any) -> None:
+    survey = make_survey(waves={"format": "tsv"})
+    for name in ("2024-01.tsv", "2024-01.txt", "2024-02.tab"):
+        (survey.folder / "waves" / name).write_text("x")
+    assert [wave.wave for wave in landed_waves(survey)] == ["2024-02"]
+    told = misnamed_files(survey)
+    assert len(told) == 2 and all("2024-01.tsv and 2024-01.txt" in line for line in told)
+
+
+def test_an_added_wave_keeps_its_ending_and_replaces_the_wave_with_another(
+    make_survey: Any, tmp_path: Path
+) -> None:
+    survey = make_survey(waves={"format": "tsv"})
+    for name in ("W.TXT", "w.tab"):
+        (tmp_path / name).write_text("same")
+    first = add_wave(survey, tmp_path / "W.TXT").path
+    assert first.name == "w.txt"
+    with pytest.raises(BadInput, match="already there") as caught:
+        add_wave(survey, tmp_path / "w.tab")
+    assert caught.value.file == first
+    second = add_wave(survey, tmp_path / "w.tab", replace=True).path
+    assert [path.name for path in first.parent.iterdir()] == [second.name] == ["w.tab"]
+
+
+def test_a_file_of_another_format_than_its_wave_s_is_not_added(make_survey: Any, tmp_path: Path) -> None:
+    survey = make_survey(waves=SEVERAL_FORMS)
+    (tmp_path / "2024-10.csv").write_text("x")
+    with pytest.raises(BadInput, match=r"ending in \.xlsx") as caught:
+        add_wave(survey, tmp_path / "2024-10.csv")
+    assert caught.value.file == tmp_path / "2024-10.csv"
+    assert list((survey.folder / "waves").iterdir()) == []
 
 
 def test_a_landing_folder_that_is_not_there_has_no_waves(make_survey: Any) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.simulation import SimulationSpec, read_simulation
 from evsim_assets.specs.survey import SurveySpec, read_survey
-from evsim_assets.surveys.simulated import raw_bytes, simulate, write_waves
+from evsim_assets.surveys.simulated import BLOCK, simulate, write_waves
 
 FOLDER = Path(__file__).parents[2] / "data" / "surveys" / "ev_shift"
 POSTS = [f"post_{i}" for i in range(1, 6)]
@@ -67,6 +68,16 @@ def changed(facts: SimulationSpec, path: str, value: Any) -> SimulationSpec:
         node = node[parent]
     node[last] = value
     return SimulationSpec.model_validate(document)
+
+
+def drawn(survey: SurveySpec, facts: SimulationSpec, wave: str = "2021-11") -> pd.DataFrame:
+    """All blocks of a wave in one table."""
+    return pd.concat(simulate(survey, facts)[wave], ignore_index=True)
+
+
+def with_people(facts: SimulationSpec, participants: int, one_short: int = 0) -> SimulationSpec:
+    """The facts with one wave of that size."""
+    return changed(facts, "waves", {"2021-11": {"participants": participants, "one_short": one_short}})
 
 
 def rmse_of_a_peer(answer: np.ndarray, group: np.ndarray) -> float:
@@ -131,25 +142,81 @@ def test_nobody_contradicts_himself(people: pd.DataFrame) -> None:
 
 
 def test_the_committed_waves_are_what_the_committed_facts_make(
-    survey: SurveySpec, facts: SimulationSpec
+    tmp_path: Path, survey: SurveySpec, facts: SimulationSpec
 ) -> None:
-    for wave, table in simulate(survey, facts).items():
-        committed = (FOLDER / "waves" / f"{wave}.csv").read_bytes()
-        made = hashlib.sha256(raw_bytes(survey, table)).hexdigest()
-        assert made == hashlib.sha256(committed).hexdigest(), wave
+    for path in write_waves(survey.model_copy(update={"folder": tmp_path}), simulate(survey, facts)):
+        assert path.read_bytes() == (FOLDER / "waves" / path.name).read_bytes(), path.name
 
 
 def test_a_wave_made_alone_equals_the_wave_made_with_others(
     survey: SurveySpec, facts: SimulationSpec
 ) -> None:
     alone = changed(facts, "waves", {"2022-02": facts.waves["2022-02"].model_dump()})
-    table = simulate(survey, alone)["2022-02"]
-    assert raw_bytes(survey, table) == (FOLDER / "waves" / "2022-02.csv").read_bytes()
+    pd.testing.assert_frame_equal(drawn(survey, alone, "2022-02"), drawn(survey, facts, "2022-02"))
+
+
+def test_a_wave_of_several_blocks_has_every_participant_once_and_blocks_of_other_people(
+    survey: SurveySpec, facts: SimulationSpec
+) -> None:
+    many = with_people(facts, 2 * BLOCK + 5, one_short=1001)
+    sizes = [len(table) for table in simulate(survey, many)["2021-11"]]
+    table = drawn(survey, many)
+    assert sizes == [BLOCK, BLOCK, 5]
+    assert list(table["participant_id"]) == [f"2021-11-{i:04d}" for i in range(1, 2 * BLOCK + 6)]
+    assert int((table[POSTS] == "").to_numpy().sum()) == int((table[READ] == "").to_numpy().sum()) == 1001
+    assert abs(int((table[POSTS][:BLOCK] == "").to_numpy().sum()) - 500) <= 1
+    first, second = table[:BLOCK].reset_index(drop=True), table[BLOCK : 2 * BLOCK].reset_index(drop=True)
+    for column in ("living_state", "initial", "intervention_1", "post_1"):
+        assert (first[column] != second[column]).mean() > 0.5, column
+    shares = [part["political"].value_counts(normalize=True) for part in (first, second)]
+    assert (shares[0] - shares[1]).abs().max() < 0.02  # σ of a difference of two shares ≤ 0.005
+
+
+def test_the_first_block_of_a_larger_wave_is_the_wave_of_that_size(
+    survey: SurveySpec, facts: SimulationSpec
+) -> None:
+    larger = drawn(survey, with_people(facts, BLOCK + 1))
+    pd.testing.assert_frame_equal(larger[:BLOCK], drawn(survey, with_people(facts, BLOCK)))
+
+
+def test_a_larger_wave_is_written_as_one_file_with_one_header(
+    tmp_path: Path, survey: SurveySpec, facts: SimulationSpec
+) -> None:
+    here = survey.model_copy(update={"folder": tmp_path})
+    many = with_people(facts, BLOCK + 3)
+    (path,) = write_waves(here, simulate(survey, many))
+    written = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    pd.testing.assert_frame_equal(written, drawn(survey, many))
+
+
+WRITE_AND_SAY_MEMORY = """
+import re, sys, tempfile
+from pathlib import Path
+from evsim_assets.specs.simulation import read_simulation
+from evsim_assets.specs.survey import read_survey
+from evsim_assets.surveys.simulated import simulate, write_waves
+survey = read_survey(Path(sys.argv[1]))
+facts = read_simulation(survey)
+size = facts.waves["2021-11"].model_copy(update={"participants": int(sys.argv[2])})
+waves = simulate(survey, facts.model_copy(update={"waves": {"2021-11": size}}))
+with tempfile.TemporaryDirectory() as folder:
+    write_waves(survey.model_copy(update={"folder": Path(folder)}), waves)
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's record of peak memory")
+def test_memory_does_not_grow_with_the_number_of_participants() -> None:
+    def kib(participants: int) -> int:
+        command = [sys.executable, "-c", WRITE_AND_SAY_MEMORY, str(FOLDER), str(participants)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert kib(8 * BLOCK) < kib(2 * BLOCK) + 30 * 1024  # 120,000 people more, in text alone 28 MiB
 
 
 def test_another_seed_gives_other_people(survey: SurveySpec, facts: SimulationSpec) -> None:
-    other = simulate(survey, changed(facts, "seed", facts.seed + 1))["2021-11"]
-    first = simulate(survey, facts)["2021-11"]
+    other = drawn(survey, changed(facts, "seed", facts.seed + 1))
+    first = drawn(survey, facts)
     assert (other["living_state"] != first["living_state"]).mean() > 0.5
     assert (other["initial"] != first["initial"]).mean() > 0.5
 
@@ -157,8 +224,8 @@ def test_another_seed_gives_other_people(survey: SurveySpec, facts: SimulationSp
 def test_changing_the_effects_leaves_people_and_what_they_read_alone(
     survey: SurveySpec, facts: SimulationSpec
 ) -> None:
-    shifted = simulate(survey, changed(facts, "preference.interventions.8", 30.0))["2021-11"]
-    first = simulate(survey, facts)["2021-11"]
+    shifted = drawn(survey, changed(facts, "preference.interventions.8", 30.0))
+    first = drawn(survey, facts)
     reads_it = (first[READ] == "8").any(axis=1)
     unchanged = [c for c in first.columns if c not in POSTS]
     pd.testing.assert_frame_equal(first[unchanged], shifted[unchanged])
@@ -260,6 +327,58 @@ def test_writing_replaces_the_file_and_leaves_nothing_else(
     assert sorted((tmp_path / "waves").iterdir()) == sorted(paths)
     assert paths[0].read_bytes() == (FOLDER / "waves" / paths[0].name).read_bytes()
     assert b"\r" not in paths[0].read_bytes()
+
+
+def test_a_label_that_the_encoding_lacks_is_refused_and_the_old_waves_stay(
+    tmp_path: Path, survey: SurveySpec, facts: SimulationSpec
+) -> None:
+    (tmp_path / "waves").mkdir()
+    (tmp_path / "waves" / "2021-11.csv").write_text("as it was")
+    ascii_only = survey.waves.model_copy(update={"encoding": "ascii"})
+    here = survey.model_copy(update={"folder": tmp_path, "waves": ascii_only})
+    with pytest.raises(BadInput, match=r"waves\.encoding.*–"):
+        write_waves(here, simulate(survey, facts))
+    assert [path.name for path in (tmp_path / "waves").iterdir()] == ["2021-11.csv"]
+    assert (tmp_path / "waves" / "2021-11.csv").read_text() == "as it was"
+
+
+def test_no_wave_is_replaced_when_another_cannot_be_made(
+    tmp_path: Path, survey: SurveySpec, facts: SimulationSpec
+) -> None:
+    impossible = changed(
+        facts,
+        "demographics.living area.adjust",
+        [
+            {
+                "when": {"living state": ["wyoming"]},
+                "times": dict.fromkeys(facts.demographics["living area"].shares, 0),
+            }
+        ],
+    )
+    waves = {
+        "2021-11": simulate(survey, facts)["2021-11"],
+        "2022-02": simulate(survey, impossible)["2022-02"],
+    }
+    with pytest.raises(BadInput, match="leave somebody without any option"):
+        write_waves(survey.model_copy(update={"folder": tmp_path}), waves)
+    assert not list((tmp_path / "waves").iterdir())
+
+
+@pytest.mark.parametrize(
+    "field, update",
+    [
+        ("waves.format", {"waves": {"format": "tsv"}}),
+        ("waves.skip_rows", {"waves": {"skip_rows": 2}}),
+        ("weight", {"weight": "weight"}),
+    ],
+)
+def test_a_form_that_the_generator_does_not_make_is_refused(
+    survey: SurveySpec, facts: SimulationSpec, field: str, update: dict[str, Any]
+) -> None:
+    if "waves" in update:
+        update = {"waves": survey.waves.model_copy(update=update["waves"])}
+    with pytest.raises(BadInput, match=field):
+        simulate(survey.model_copy(update=update), facts)
 
 
 def test_a_survey_with_real_answers_gets_no_simulated_ones(survey: SurveySpec, facts: SimulationSpec) -> None:

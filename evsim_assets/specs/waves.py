@@ -1,0 +1,138 @@
+"""The form of a survey's raw files, and how it differs from wave to wave.
+
+Belongs here: what the codebook says of files and of single waves. Not here: what a column means
+(`demographics.py`, `questions.py`), reading files (`surveys/reading.py`).
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+
+from evsim_assets.specs.yaml_file import Spec, SpecError
+
+FileFormat = Literal["csv", "tsv", "parquet", "excel", "sav"]
+
+ENDINGS: dict[str, tuple[str, ...]] = {
+    "csv": (".csv",),
+    "tsv": (".tsv", ".tab", ".txt"),
+    "parquet": (".parquet",),
+    "excel": (".xlsx",),
+    "sav": (".sav", ".zsav"),
+}
+"""The endings of each format's files, lower-case; the first is the usual one."""
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+RawText = Annotated[str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+"""A raw cell's text, which YAML may take for a number or a truth value."""
+
+Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
+"""Names of waves, or patterns such as `2024-*`."""
+
+
+def matches(wave: str, patterns: tuple[str, ...] | None) -> bool:
+    """Whether the wave's name is one of the patterns; None stands for every wave."""
+    return patterns is None or any(fnmatchcase(wave, pattern) for pattern in patterns)
+
+
+class WaveFormat(Spec):
+    """How a raw file is to be read.
+
+    `delimiter` (csv: a comma, tsv: a tab, unless given) and `encoding` (any that Python knows) are for
+    text files, `sheet` (its name, or its number from 1) is for Excel. `skip_rows` leaves out lines
+    before the header. `header: clean` makes one space of control characters, non-breaking spaces
+    and runs of white space in column names.
+    """
+
+    format: FileFormat = "csv"
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    encoding: str = "utf-8"
+    sheet: str | Annotated[int, Field(ge=1)] | None = None
+    header: Literal["exact", "clean"] = "exact"
+    skip_rows: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+        except LookupError:
+            raise SpecError(
+                "unknown encoding", value=encoding, remedy="use a name such as utf-8 or latin-1"
+            ) from None
+        return encoding
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of such files, lower-case."""
+        return ENDINGS[self.format]
+
+    @property
+    def separator(self) -> str:
+        """The character between the cells of a text file."""
+        return self.delimiter or ("\t" if self.format == "tsv" else ",")
+
+
+class DemographicChange(Spec):
+    """What of a demographic is otherwise in some waves; what is not said stays as it is.
+
+    `options` are those of the demographic that can occur in these waves.
+    """
+
+    column: str | None = None
+    codes: dict[RawText, RawText] | None = None
+    options: tuple[str, ...] | None = None
+    missing: tuple[RawText, ...] | None = None
+    refused: tuple[RawText, ...] | None = None
+
+
+class QuestionChange(Spec):
+    """What of a question is otherwise in some waves: its codes, and the direction of its raw numbers."""
+
+    codes: dict[RawText, RawText] | None = None
+    reversed: bool | None = None
+
+
+class WaveChange(Spec):
+    """How some waves differ from the rest of the codebook.
+
+    `waves` names them (patterns such as `2024-*` are allowed), or `since` the first of them by name.
+    `columns` leads from a column's name in the codebook to its name in these waves; `missing` and
+    `format`, where given, take the place of the survey's.
+    """
+
+    waves: Patterns | None = None
+    since: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    missing: tuple[RawText, ...] | None = None
+    format: WaveFormat | None = None
+    demographics: dict[str, DemographicChange] = Field(default_factory=dict)
+    questions: dict[str, QuestionChange] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_its_waves(self) -> WaveChange:
+        if (self.waves is None) == (self.since is None):
+            raise SpecError(
+                "a change names its waves either by `waves` or by `since`",
+                remedy="keep exactly one of the two",
+            )
+        return self
+
+    def concerns(self, wave: str) -> bool:
+        """Whether this wave is among those that differ."""
+        return wave >= self.since if self.since is not None else matches(wave, self.waves)
+
+
+class Waves(WaveFormat):
+    """The form of the survey's raw files, and the waves that differ from it, in the order in which
+    they apply."""
+
+    changes: tuple[WaveChange, ...] = ()

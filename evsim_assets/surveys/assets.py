@@ -22,7 +22,7 @@ from evsim_assets.surveys.landing import WaveFile, intervention_texts, landed_wa
 from evsim_assets.surveys.observed import waves_partitions
 from evsim_assets.surveys.reading import read_cells
 from evsim_assets.surveys.responses import merge_waves
-from evsim_assets.surveys.splits import split_participants, split_report
+from evsim_assets.surveys.splits import split_participants, split_report, uneven_shares
 from evsim_resources.compute import failure
 from evsim_resources.lake import DIMENSION, Lake, TableFiles
 from evsim_resources.outputs import (
@@ -240,6 +240,14 @@ def _population_assets(survey: SurveySpec) -> list[Any]:
                 **cheap_table,
             ),
         },
+        check_specs=[
+            dg.AssetCheckSpec(
+                "shares_as_stated",
+                asset=_key(survey, "splits"),
+                description="Of a thousand people or more, shares are within a point of the codebook's."
+                " Warns; blocks nothing.",
+            )
+        ],
     )
     def splits(responses: TableFiles, lake: Lake) -> Iterator[Any]:
         with lake.scratch() as scratch:
@@ -247,7 +255,15 @@ def _population_assets(survey: SurveySpec) -> list[Any]:
             refusing(split_participants, responses.paths[0], survey, made)
             report = split_report(made, responses.paths[0], survey)
             yield table_output(report, output_name="split_report", shares=markdown(report.round(3)))
+            uneven = uneven_shares(report, made, survey)
             yield table_file_output(made, output_name="splits")
+            yield dg.AssetCheckResult(
+                check_name="shares_as_stated",
+                asset_key=_key(survey, "splits"),
+                passed=uneven is None,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=uneven,
+            )
 
     @dg.asset(
         key=_key(survey, "drift"),
@@ -269,7 +285,7 @@ def _population_assets(survey: SurveySpec) -> list[Any]:
     def drifted(responses: TableFiles) -> Iterator[Any]:
         table = refusing(drift, responses.paths[0], survey)
         passed, summary = drift_summary(table)
-        plot = drift_figure(table, title=f"{survey.title}: drift", simulated=survey.simulated)
+        plot = drift_figure(table, title=survey.title, simulated=survey.simulated)
         yield table_output(table, plot=picture(plot, "Drift between waves"), summary=summary)
         yield dg.AssetCheckResult(
             check_name="waves_alike",

@@ -123,6 +123,8 @@ def drift_summary(table: pd.DataFrame) -> tuple[bool, str]:
     """
     if table.empty:
         return True, "one wave only: there is nothing to compare"
+    # With two waves "all earlier" and "the previous" are the same one: said once.
+    table = table.drop_duplicates(["wave", "reference_waves", "kind", "name", "measure"])
     lines, drifted = [], 0
     for (wave, reference), part in table.groupby(["wave", "reference"], sort=False):
         psi = part[(part["measure"] == "psi") & part["drifted"]].sort_values("value", ascending=False)

@@ -16,6 +16,11 @@ from evsim_assets.specs.demographics import SEVERAL_SEPARATOR, Demographic
 from evsim_assets.specs.seeds import keyed_rank_sql
 from evsim_assets.specs.survey import SurveySpec
 
+SPLITS = ("train", "validation", "test")
+POINT = 0.01
+"""Shares of a thousand people or more that are further than this from what is asked for are spoken of."""
+KEYS_TRIED = 100
+
 UNKNOWN = "not known"
 """The level of a stratum of those of whom it is not known."""
 
@@ -23,13 +28,14 @@ UNKNOWN = "not known"
 def split_participants(responses: Path, survey: SurveySpec, into: Path) -> int:
     """Write one row a participant, sorted: `participant`, `split`, `rank`, `held_out`; returns how many.
 
-    `rank` is uniform in [0, 1) and depends on the survey's name and the participant alone: the
-    first `train` part of it trains, the next validates, the last tests. A new wave moves nobody.
+    `rank` is uniform in [0, 1) and depends on the survey's name, the splits' key and the participant
+    alone: the first `train` part of it trains, the next validates, the last tests. A new wave moves nobody.
     `held_out` says whether the participant was, in any wave, in a held-out demographic cell.
     """
     fractions = survey.splits
+    rank = keyed_rank_sql(_purpose(survey, fractions.key), "participant")
     people = (
-        f"SELECT participant, {keyed_rank_sql(f'split:{survey.name}', 'participant')} AS rank, held_out"
+        f"SELECT participant, {rank} AS rank, held_out"
         f" FROM (SELECT participant, bool_or({in_held_out_cell(survey)}) AS held_out"
         f" FROM {sql.parquet([responses])} GROUP BY participant)"
     )
@@ -40,6 +46,41 @@ def split_participants(responses: Path, survey: SurveySpec, into: Path) -> int:
     )
     with sql.connection(into.parent) as database:
         return sql.write_parquet(database, query, into)
+
+
+def _purpose(survey: SurveySpec, key: int) -> str:
+    return f"split:{survey.name}:{key}" if key else f"split:{survey.name}"
+
+
+def uneven_shares(report: pd.DataFrame, splits: Path, survey: SurveySpec) -> str | None:
+    """What to do about shares further than POINT from those asked for, of a thousand people or more.
+
+    A hash deals people out by chance, as `Splits` says; the first key up to KEYS_TRIED whose shares
+    are near enough is named. None where nothing is to be done.
+    """
+    asked = survey.splits
+    [(people, *shares)] = report[["participants", "train", "validation", "test"]].head(1).to_numpy().tolist()
+    furthest = max(abs(share - getattr(asked, name)) for name, share in zip(SPLITS, shares, strict=True))
+    if people < 1_000 or furthest <= POINT:
+        return None
+    told = ", ".join(f"{name} {share:.1%}" for name, share in zip(SPLITS, shares, strict=True))
+    for key in range(KEYS_TRIED):
+        if _furthest(splits, survey, key) <= POINT:
+            return f"{told}: for shares within a point, set splits.key: {key}, before any result is looked at"
+    return told
+
+
+def _furthest(splits: Path, survey: SurveySpec, key: int) -> float:
+    """How far the furthest share would be from what is asked for, with another key."""
+    train, validation = survey.splits.train, survey.splits.validation
+    rank = keyed_rank_sql(_purpose(survey, key), "participant")
+    with sql.connection() as database:
+        query = (
+            f"SELECT avg((r < {train!r}::DOUBLE)::INT), avg((r < {train + validation!r}::DOUBLE)::INT)"
+            f" FROM (SELECT {rank} AS r FROM {sql.parquet([splits])})"
+        )
+        [(first, second)] = database.execute(query).fetchall()
+    return max(abs(first - train), abs(second - first - validation), abs(second - train - validation))
 
 
 def split_report(splits: Path, responses: Path, survey: SurveySpec) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evsim_assets import sql
 from evsim_assets.specs.seeds import keyed_rank, keyed_rank_sql
-from evsim_assets.surveys.splits import split_participants, split_report
+from evsim_assets.surveys.splits import split_participants, split_report, uneven_shares
 
 
 def responses(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -151,3 +151,29 @@ def test_the_report_says_how_splits_came_out_in_each_stratum(make_survey: Any, t
     assert found["living area", "Rural"].held_out == 1 and found["all", "all"].held_out == pytest.approx(
         81 / 240
     )
+
+
+def test_uneven_shares_of_a_thousand_people_name_a_key_that_mends_them(
+    make_survey: Any, tmp_path: Path
+) -> None:
+    uneven = 0
+    for name in ("a", "b", "c", "d", "e"):
+        survey = make_survey().model_copy(update={"name": name})
+        rows = people(tmp_path / name, range(1_000))
+        into = tmp_path / f"splits of {name}"
+        split_participants(rows, survey, into)
+        shares = pd.read_parquet(into)["split"].value_counts(normalize=True)
+        off = max(abs(shares["train"] - 0.8), abs(shares["validation"] - 0.1), abs(shares["test"] - 0.1))
+        told = uneven_shares(split_report(into, rows, survey), into, survey)
+        assert (told is not None) == (off > 0.01)
+        if told is not None:
+            uneven += 1
+            key = int(told.split("splits.key: ")[1].split(",")[0])
+            splits = survey.splits.model_copy(update={"key": key})
+            again = survey.model_copy(update={"splits": splits})
+            split_participants(rows, again, into)
+            mended = pd.read_parquet(into)["split"].value_counts(normalize=True)
+            assert mended["train"] == pytest.approx(0.8, abs=0.01)
+            assert mended["validation"] == pytest.approx(0.1, abs=0.01)
+            assert mended["test"] == pytest.approx(0.1, abs=0.01)
+    assert uneven > 0

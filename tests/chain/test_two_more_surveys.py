@@ -66,7 +66,7 @@ def test_options_by_number_and_by_label_before_and_after_in_two_countries(tmp_pa
     masses = read["probabilities"].map(sum) + read[["off_scale", "no_number", "unexpanded"]].sum(axis=1)
     assert masses.tolist() == pytest.approx([1.0] * len(read), abs=1e-5)
     labelled = read[read["prompt_id"].isin(by_label["prompt_id"]) & (read["temperature"] == 1.0)]
-    assert (labelled["off_scale"] == 0).all() and (labelled["probabilities"].map(sum) > 0).all()
+    assert len(labelled) and (labelled["off_scale"] == 0).all()
 
 
 def test_forty_questions_a_person_in_two_wordings_with_two_held_out(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from evsim_assets.prompts.separation import separation_problems
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import StudySpec
 from evsim_assets.specs.survey import SurveySpec
-from evsim_assets.surveys.landing import intervention_texts
+from evsim_assets.surveys.landing import intervention_texts, interventions_version
 from evsim_resources.compute import failure
 from evsim_resources.lake import Lake, TableFiles
 from evsim_resources.models import ModelHub
@@ -43,6 +43,7 @@ def prompt_assets(survey: SurveySpec, study: StudySpec, hub: ModelHub) -> list[A
         survey.demographics,
         survey.questions,
         survey.interventions,
+        interventions_version(survey),
         survey.held_out,
         study.sample,
         study.templates,

@@ -81,7 +81,9 @@ class HeldOut(Spec):
 
     interventions: tuple[RawText, ...] = ()
     questions: tuple[str, ...] = ()
-    cells: tuple[dict[str, tuple[RawText, ...]], ...] = ()
+    cells: tuple[
+        Annotated[dict[str, Annotated[tuple[RawText, ...], Field(min_length=1)]], Field(min_length=1)], ...
+    ] = ()
 
 
 class Splits(Spec):

@@ -4,7 +4,7 @@ Belongs here: reading inputs, calling the stage, attaching metadata. Not here: a
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,12 @@ from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.surveys.cleaning import clean_wave
 from evsim_assets.surveys.drift import drift, drift_summary
 from evsim_assets.surveys.drift_figure import drift_figure
-from evsim_assets.surveys.landing import WaveFile, intervention_texts, landed_waves, texts_hash
+from evsim_assets.surveys.landing import (
+    WaveFile,
+    intervention_texts,
+    interventions_version,
+    landed_waves,
+)
 from evsim_assets.surveys.observed import waves_partitions
 from evsim_assets.surveys.reading import read_cells
 from evsim_assets.surveys.responses import merge_waves
@@ -130,6 +135,12 @@ def _wave_assets(survey: SurveySpec) -> list[Any]:
                 blocking=True,
                 description=f"At most {QUARANTINE_LIMIT:.0%} of the answer cells are in quarantine.",
             ),
+            dg.AssetCheckSpec(
+                "demographics_as_stated",
+                asset=_key(survey, "clean_wave"),
+                blocking=True,
+                description=f"Of each demographic at most {QUARANTINE_LIMIT:.0%} are in quarantine.",
+            ),
         ],
     )
     def clean(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[Any]:
@@ -141,14 +152,27 @@ def _wave_assets(survey: SurveySpec) -> list[Any]:
         texts = refusing(intervention_texts, survey)
         with lake.scratch() as scratch:
             cells = raw.folder / CELLS
-            if raw.manifest["unreadable"] is not None:  # says again what is wrong with the file
+            form = survey.format_of(wave).model_dump(mode="json")
+            # Read again what could not be read (to say why), or was read as the codebook then said.
+            if raw.manifest["unreadable"] is not None or raw.manifest.get("form") != form:
                 cells = refusing(read_cells, file, survey.format_of(wave), scratch / CELLS).path
             cleaned = refusing(clean_wave, cells, survey, wave, texts, scratch, file.name)
             yield table_file_output(cleaned.quarantine, output_name="quarantine")
-            checks = _checks(survey, cleaned.counts)
+            unreadable = _unreadable(survey, file, cleaned.demographics)
+            checks = [
+                *_checks(survey, cleaned.counts, cleaned.repeated),
+                dg.AssetCheckResult(
+                    check_name="demographics_as_stated",
+                    asset_key=_key(survey, "clean_wave"),
+                    passed=unreadable is None,
+                ),
+            ]
             if not all(check.passed for check in checks):
                 yield from checks
-                raise failure(_unusable(survey, file, cleaned.counts))
+                answers_are_fine = all(check.passed for check in checks[:2])
+                raise failure(
+                    unreadable if unreadable and answers_are_fine else _unusable(survey, file, cleaned.counts)
+                )
             yield table_file_output(
                 cleaned.answers,
                 output_name="clean_wave",
@@ -308,15 +332,7 @@ def _meaning(survey: SurveySpec) -> str:
         include={"name", "participant", "missing", "weight", "demographics", "interventions", "waves"}
     )
     questions = [q.model_dump(exclude={"user", "before"}) for q in survey.questions]
-    return spec_hash(part, questions, survey.duplicates.within_wave, _texts_hash(survey))
-
-
-def _texts_hash(survey: SurveySpec) -> str:
-    """The hash of the intervention texts; a table that is not there yet is 'absent', not an error."""
-    table = survey.interventions
-    if table is None or (table.file is not None and not (survey.folder / table.file).is_file()):
-        return "absent"
-    return texts_hash(intervention_texts(survey))
+    return spec_hash(part, questions, survey.duplicates.within_wave, interventions_version(survey))
 
 
 def _landed(survey: SurveySpec, wave: str) -> WaveFile:
@@ -348,6 +364,7 @@ def _take_in(wave: WaveFile, survey: SurveySpec, store: VersionedStore, folder: 
         "file": wave.path.name,
         "rows": rows,
         "unreadable": unreadable,
+        "form": survey.format_of(wave.wave).model_dump(mode="json"),
         "received_at": _received_at(wave, store),
     }
 
@@ -366,9 +383,10 @@ def _raw_store(lake: Lake, survey: SurveySpec, wave: str) -> VersionedStore:
     return VersionedStore(lake, [survey.name, "raw_wave"], {"wave": wave})
 
 
-def _checks(survey: SurveySpec, counts: Mapping[str, int]) -> list[dg.AssetCheckResult]:
+def _checks(survey: SurveySpec, counts: Mapping[str, int], repeated: int = 0) -> list[dg.AssetCheckResult]:
+    """`repeated` cells are set aside by the codebook's own policy, and so are no fault of the file."""
     accounted = counts["used"] + counts["missing"] + counts["quarantined"]
-    share = counts["quarantined"] / max(counts["cells"], 1)
+    share = (counts["quarantined"] - repeated) / max(counts["cells"] - repeated, 1)
     return [
         dg.AssetCheckResult(
             check_name="every_cell_accounted_for",
@@ -402,6 +420,22 @@ def _unusable(survey: SurveySpec, file: Path, counts: Mapping[str, int]) -> BadI
         remedy=f"see each cell and its remedy in {survey.name}.quarantine, or with"
         f" `evsim survey check {survey.folder}`; correct the codebook or the file, and run again",
     )
+
+
+def _unreadable(survey: SurveySpec, file: Path, demographics: Sequence[Mapping[str, Any]]) -> BadInput | None:
+    """What is wrong where a demographic is not what the codebook says, such as codes in place of labels."""
+    for found in demographics:
+        people = sum(found[state] for state in ("known", "missing", "refused", "quarantined"))
+        if found["quarantined"] > QUARANTINE_LIMIT * people:
+            return BadInput(
+                f"{found['quarantined']} of {people} people have no option of the codebook, more than"
+                f" {QUARANTINE_LIMIT:.0%}; the wave's clean answers are as they were",
+                file=survey.folder / "waves" / file.name,
+                field=str(found["demographic"]),
+                remedy=f"see the values in {survey.name}.quarantine; add options or codes to the codebook,"
+                " for this wave alone under waves.changes",
+            )
+    return None
 
 
 def _lost(survey: SurveySpec, counts: Mapping[str, int]) -> BadInput:

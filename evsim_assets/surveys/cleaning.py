@@ -33,7 +33,7 @@ from evsim_assets.surveys.answers_sql import (
 )
 from evsim_assets.surveys.cell_sql import Cells
 from evsim_assets.surveys.landing import Intervention, require_columns
-from evsim_assets.surveys.people_sql import Known, known, set_rows_aside
+from evsim_assets.surveys.people_sql import REPEATED, Known, known, set_rows_aside
 from evsim_assets.surveys.problem_sql import COLUMNS, collect
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Cleaned:
         people: participants with an answer.
         demographics: for each, `demographic` (its slug), and in how many of the rows that were not set
             aside as a whole it is `known`, `missing`, `refused` or `quarantined`.
+        repeated: how many of the quarantined cells are of people's further rows, which the stated policy
+            sets aside: they say nothing of the file's quality.
     """
 
     answers: Path
@@ -62,6 +64,7 @@ class Cleaned:
     counts: dict[str, int]
     people: int
     demographics: tuple[dict[str, Any], ...]
+    repeated: int
 
 
 def clean_wave(
@@ -109,7 +112,16 @@ def clean_wave(
             counts = {"cells": total, "used": used, "missing": missing, "quarantined": quarantined}
             # Every participant has exactly one first answer.
             first = f'SELECT count(*) FROM {sql.parquet([answers])} WHERE "order" = 0'
-            return Cleaned(answers, quarantine, counts, _one(database, first), demographics)
+            repeats = ", ".join(map(sql.text, REPEATED.values()))
+            repeated = f"SELECT coalesce(sum(cells), 0) FROM aside WHERE reason IN ({repeats})"
+            return Cleaned(
+                answers,
+                quarantine,
+                counts,
+                _one(database, first),
+                demographics,
+                int(_one(database, repeated)),
+            )
     except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
         raise BadInput(
             f"the tables could not be read or written ({error})",

@@ -272,3 +272,11 @@ def texts_hash(texts: Mapping[str, Intervention]) -> str:
     """A hash of the interventions, for the code version of what is made with them."""
     listed = json.dumps({id: asdict(intervention) for id, intervention in texts.items()}, sort_keys=True)
     return hashlib.sha256(listed.encode()).hexdigest()[:12]
+
+
+def interventions_version(survey: SurveySpec) -> str:
+    """The hash of the survey's interventions; a table that is not there yet is 'absent', not an error."""
+    table = survey.interventions
+    if table is None or (table.file is not None and not (survey.folder / table.file).is_file()):
+        return "absent"
+    return texts_hash(intervention_texts(survey))

@@ -64,7 +64,7 @@ def set_rows_aside(database: duckdb.DuckDBPyConnection, cells: Cells, survey: Su
 def _identifier(cells: Cells, survey: SurveySpec, wave: str) -> str:
     if survey.participant is None:
         return f"({sql.text(wave + ':')} || raw_row)"
-    return cells.of(survey.participant)
+    return canonical_cell(cells.of(survey.participant))  # an id column with a gap is exported as 12.0
 
 
 def _nameless(cells: Cells, survey: SurveySpec) -> str:

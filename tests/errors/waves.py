@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from evsim_assets.specs.survey import SurveySpec, read_survey
-from evsim_assets.surveys.assets import _checks, _landed, _unusable
+from evsim_assets.surveys.assets import _checks, _landed, _unreadable, _unusable
 from evsim_assets.surveys.landing import WaveFile, add_wave, misnamed_files
 from evsim_assets.surveys.look import look_at
 from evsim_assets.surveys.observed import removed_waves
@@ -137,6 +137,13 @@ def _much_unusable(root: Path) -> object:
     return str(_unusable(survey, Path("2024-01.csv"), counts))
 
 
+def _coded(root: Path) -> object:
+    survey = _survey(root)
+    rows = [f"p{n},{n % 2},25,40,often,ham" for n in range(40)]
+    found = cleaned(root, survey, "\n".join(["person,area,years,q1,q2,read", *rows])).demographics
+    return str(_unreadable(survey, Path("2024-01.csv"), found))
+
+
 def _gone(root: Path) -> object:
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("snacks_wave", ["2024-01"])
@@ -175,6 +182,11 @@ COLUMNS = [
         "Too many answers of a wave are unusable",
         (("text", "person,area,years,q1,q2,read\np0,Urban,25,lots,often,ham\n…    # in 8 of 40 rows"),),
         _much_unusable,
+    ),
+    Situation(
+        "A demographic of a wave is not what the codebook says",
+        (("text", "person,area,years,q1,q2,read\np0,0,25,40,often,ham\n…    # codes in place of labels"),),
+        _coded,
     ),
     Situation(
         "The wave's file is gone from the landing folder",

@@ -13,6 +13,7 @@ import pytest
 
 from evsim_assets.running.worker import _failure
 from evsim_assets.specs.survey import SurveySpec
+from evsim_assets.specs.waves import WaveChange, WaveFormat, Waves
 from evsim_assets.surveys.assets import survey_assets
 from evsim_assets.surveys.observed import changed_waves, removed_waves
 from evsim_resources.lake import Lake
@@ -105,6 +106,7 @@ def test_a_bad_wave_s_checks_cells_and_remedy_are_there_for_a_person_to_see(surv
     assert {name: check.passed for name, check in verdicts.items()} == {
         "every_cell_accounted_for": True,
         "few_in_quarantine": False,
+        "demographics_as_stated": True,
     }
     assert verdicts["few_in_quarantine"].metadata["share"].value == pytest.approx(12 / 92)
     told, trace = _failure(result)
@@ -237,3 +239,61 @@ def test_drift_between_waves_warns_and_blocks_nothing(survey: Survey) -> None:
     table = survey.lake.read_table(["snacks", "drift"])
     question = table[(table["kind"] == "question") & (table["measure"] == "wasserstein")]
     assert question["value"].tolist() == pytest.approx([50, 50]) and question["drifted"].all()
+
+
+def test_a_wave_whose_demographic_is_in_codes_nobody_stated_blocks_and_says_which(survey: Survey) -> None:
+    survey.land("w1", GOOD)
+    file = survey.spec.folder / "waves" / "w1.csv"
+    file.write_text(file.read_text().replace("Urban", "1"))
+    assert survey.run("raw_wave", wave="w1").success
+    result = survey.run("clean_wave", "quarantine", wave="w1")
+    verdicts = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert verdicts == {
+        "every_cell_accounted_for": True,
+        "few_in_quarantine": True,
+        "demographics_as_stated": False,
+    }
+    told, trace = _failure(result)
+    assert trace is None and "living_area" in told and "92 of 92 people" in told
+    assert len(survey.table("quarantine", "w1")) == 92 + 2  # and the two answers that are no numbers
+    assert survey.version("clean_wave", "w1") is None
+
+
+def test_a_wave_is_read_again_when_the_codebook_says_otherwise_how_its_file_is_to_be_read(
+    survey: Survey,
+) -> None:
+    survey.land("w1", GOOD)
+    file = survey.spec.folder / "waves" / "w1.csv"
+    file.write_text(file.read_text().replace(",", ";"))
+    assert survey.run("raw_wave", wave="w1").success
+    told, _ = _failure(survey.run("clean_wave", "quarantine", wave="w1"))
+    assert "missing" in told
+    change = WaveChange(waves=("w1",), format=WaveFormat(delimiter=";"))
+    survey.spec = survey.spec.model_copy(update={"waves": Waves(changes=(change,))})
+    assert survey.run("clean_wave", "quarantine", wave="w1").success
+    assert len(survey.table("clean_wave", "w1")) == 90
+
+
+def test_a_person_whose_id_is_exported_with_a_decimal_point_is_the_same_person(survey: Survey) -> None:
+    folder = survey.spec.folder / "waves"
+    for wave, ending in (("w1", ""), ("w2", ".0")):
+        rows = "".join(f"{n}{ending},Urban,{n}\n" for n in range(40))
+        (folder / f"{wave}.csv").write_text("person,area,q1\n" + rows)
+    for event in changed_waves(survey.spec, survey.instance):
+        survey.instance.add_dynamic_partitions("snacks_wave", [str(event.partition)])
+        survey.instance.report_runless_asset_event(event)
+    for wave in ("w1", "w2"):
+        assert survey.clean(wave).success
+    assert survey.run("responses", "superseded").success
+    responses = survey.lake.read_table(["snacks", "responses"])
+    assert len(responses) == 80 and responses["participant"].nunique() == 40
+
+
+def test_repeated_people_set_aside_by_the_stated_policy_do_not_stop_a_wave(survey: Survey) -> None:
+    survey.land("w1", GOOD)
+    file = survey.spec.folder / "waves" / "w1.csv"
+    file.write_text(file.read_text() + "".join(f"w1-{n},Urban,50\n" for n in range(20)))
+    assert survey.run("raw_wave", wave="w1").success
+    assert survey.run("clean_wave", "quarantine", wave="w1").success
+    assert len(survey.table("clean_wave", "w1")) == 90
+    assert len(survey.table("quarantine", "w1")) == 20 + 2

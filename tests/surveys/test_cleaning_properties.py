@@ -97,7 +97,8 @@ class Reference:
     # whose a row is
 
     def identifier(self, number: int, row: Row) -> str:
-        return f"{self.wave}:{number}" if self.survey.participant is None else row[self.survey.participant]
+        column = self.survey.participant
+        return f"{self.wave}:{number}" if column is None else canonical(row[column])
 
     def is_nameless(self, row: Row) -> bool:
         column = self.survey.participant

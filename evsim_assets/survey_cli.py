@@ -69,7 +69,7 @@ def survey_check(
     path: Annotated[Path, typer.Argument(help="A survey's folder, its survey.yaml, or a raw file of it.")],
     file: Annotated[Path | None, typer.Argument(help="A raw file to try, before it is added.")] = None,
     survey: Annotated[str | None, typer.Option(help="The survey a raw file belongs to.")] = None,
-    all_prompts: Annotated[bool, typer.Option("--all", help="A prompt of every question.")] = False,
+    few: Annotated[bool, typer.Option("--few", help="Of a question table, only the first prompts.")] = False,
 ) -> None:
     """Validate a codebook and its waves, and show what would be used and what not. Changes nothing."""
     from evsim_assets.survey_display import (
@@ -92,7 +92,7 @@ def survey_check(
         warn(misnamed_files(spec))
     usable = True
     tables = question_tables(spec)
-    chosen, more = shown_prompts(spec, tables, all_prompts)
+    chosen, more = shown_prompts(spec, tables, few)
     prompts: dict[str, PreviewedPrompt] = {}
     for wave in waves:
         with tempfile.TemporaryDirectory(prefix="survey-check-") as scratch:

@@ -178,10 +178,10 @@ def _cut(text: str, width: int) -> str:
 
 
 def shown_prompts(
-    survey: SurveySpec, tables: Mapping[str, Sequence[str]], everything: bool
+    survey: SurveySpec, tables: Mapping[str, Sequence[str]], few: bool
 ) -> tuple[list[str], dict[str, int]]:
     """The questions whose prompt is shown, and for how many more of its table one stands."""
-    if everything:
+    if not few:
         return [q.id for q in survey.questions], {}
     chosen, more = list[str](), dict[str, int]()
     for question in survey.questions:
@@ -216,7 +216,7 @@ def show_prompts(survey: SurveySpec, prompts: Sequence[PreviewedPrompt], more: d
         _show_text("answer", prompt.target + meant)
         system = prompt.system
         if count := more.get(prompt.question):
-            say(f"  … and {count:,} more of this kind (--all shows them)")
+            say(f"  … and {count:,} more of this kind")
 
 
 def _show_text(who: str, text: str) -> None:

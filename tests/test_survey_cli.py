@@ -103,7 +103,9 @@ def test_the_prompts_are_those_that_a_model_reads_with_the_humans_answer(project
     assert "{intervention}" not in said and "post, after intervention" in said
 
 
-def test_of_a_question_table_three_prompts_are_shown_unless_all_are_asked_for(tmp_path: Path) -> None:
+def test_a_prompt_of_every_question_is_shown_or_of_a_question_table_few_where_few_are_asked_for(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "data" / "studies").mkdir(parents=True)
     foods = ["bread", "rice", "pasta", "soup", "cake"]
     raw = tmp_path / "foods.csv"
@@ -112,10 +114,10 @@ def test_of_a_question_table_three_prompts_are_shown_unless_all_are_asked_for(tm
     raw.write_text("\n".join(lines))
     code, said = evsim(tmp_path, "new", str(raw), "--name", "foods")
     assert code == 0, said
-    code, said = evsim(tmp_path, "check", "data/surveys/foods", str(raw))
+    code, said = evsim(tmp_path, "check", "data/surveys/foods", str(raw), "--few")
     assert (code, said.count("user │"), "and 2 more of this kind" in said) == (0, 3, True)
     assert "5 questions on 1–5:" in said and said.count("answers  mean") == 5
-    code, said = evsim(tmp_path, "check", "data/surveys/foods", str(raw), "--all")
+    code, said = evsim(tmp_path, "check", "data/surveys/foods", str(raw))
     assert (code, said.count("user │")) == (0, 5)
 
 

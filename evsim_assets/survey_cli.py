@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +24,7 @@ from evsim_assets.specs.survey import SurveySpec, json_schema, read_survey
 if TYPE_CHECKING:
     from evsim_assets.prompts.preview import PreviewedPrompt
     from evsim_assets.surveys.landing import WaveFile
+    from evsim_assets.surveys.look import Look
 
 survey_app = typer.Typer(help="Codebooks and raw waves.", no_args_is_help=True)
 
@@ -75,18 +76,22 @@ def survey_check(
     from evsim_assets.survey_display import (
         question_tables,
         say,
-        show_look,
+        show_idle,
         show_prompts,
         show_survey,
         shown_prompts,
     )
+    from evsim_assets.surveys.idle import idle_patterns
     from evsim_assets.surveys.landing import landed_waves, misnamed_files
     from evsim_assets.surveys.look import look_at, with_texts_beside
 
     spec, raw = _meant(path, file, survey)
     show_survey(spec)
-    waves = [_as_wave(raw)] if raw else landed_waves(spec)
-    if not waves:
+    landed = landed_waves(spec)
+    waves = [_as_wave(raw)] if raw else landed
+    if waves:
+        show_idle(idle_patterns(spec, {wave.wave for wave in (*landed, *waves)}))
+    else:
         say(f"  no wave yet: {own_name()} survey add {spec.name} FILE")
     if not raw:
         warn(misnamed_files(spec))
@@ -99,7 +104,7 @@ def survey_check(
             try:
                 seen = with_texts_beside(spec, wave.path, Path(scratch)) if raw else spec
                 look = look_at(seen, wave, Path(scratch))
-                show_look(look, tables)
+                _show(look, tables)
                 usable = usable and not look.unusable
                 prompts |= _previewed(seen, look.cleaned.answers, set(chosen) - set(prompts), Path(scratch))
             except BadInput as problem:
@@ -120,7 +125,7 @@ def survey_add(
     replace: Annotated[bool, typer.Option(help="Correct a wave of that name that is there already.")] = False,
 ) -> None:
     """Put a raw file into the survey's landing folder, after a look at what is in it."""
-    from evsim_assets.survey_display import question_tables, say, show_look
+    from evsim_assets.survey_display import question_tables, say
     from evsim_assets.surveys.landing import add_wave
     from evsim_assets.surveys.look import look_at, with_texts_beside
 
@@ -129,7 +134,7 @@ def survey_add(
     with tempfile.TemporaryDirectory(prefix="survey-add-") as scratch:
         look = look_at(with_texts_beside(spec, file, Path(scratch)), raw, Path(scratch))
         wave = add_wave(spec, file, replace=replace)
-        show_look(look, question_tables(spec))
+        _show(look, question_tables(spec))
     say(f"added: wave {wave.wave}, {short(wave.path)}")
     say("next: evsim run STUDY (a running `make ui` picks the wave up by itself)")
 
@@ -185,6 +190,16 @@ def _as_wave(file: Path) -> WaveFile:
     if not file.is_file():
         raise BadInput("no such file", file=file, remedy="check the path")
     return WaveFile(file.stem.lower(), file)
+
+
+def _show(look: Look, tables: Mapping[str, Sequence[str]]) -> None:
+    from evsim_assets.survey_display import show_look, show_refusals
+
+    show_look(look, tables)
+    if look.unusable:
+        from evsim_assets.surveys.cleaning import QUARANTINE_LIMIT
+
+        show_refusals(look, QUARANTINE_LIMIT)
 
 
 def _previewed(

@@ -31,6 +31,9 @@ BAR_WIDTH = 40
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 HEIGHTS = " ▁▂▃▄▅▆▇█"
 
+STATES = ("known", "missing", "refused", "quarantined")
+"""What a demographic can be in a row."""
+
 FEW_OF_A_TABLE = 3
 """Questions of one question table that are shown in full."""
 
@@ -53,6 +56,27 @@ def show_survey(survey: SurveySpec) -> None:
         else (f"; several rows of one in a wave: {again.within_wave}; in several waves: {again.across_waves}")
     )
     say(f"  {one}{several}")
+
+
+def show_idle(patterns: Sequence[tuple[str, str]]) -> None:
+    """Names and patterns of waves in the codebook (field, pattern) that are of no wave there is."""
+    for field, pattern in patterns:
+        none = "no wave is so late" if field.endswith(".since") else "no wave is called so"
+        say(f"  note: {field}: {pattern!r}: {none}; is it misspelt, or still to come?")
+
+
+def show_refusals(look: Look, limit: float) -> None:
+    """What of the wave will keep a run from using it: too many cells in quarantine."""
+    counts, repeated = look.cleaned.counts, look.cleaned.repeated
+    quarantined, cells = counts["quarantined"] - repeated, counts["cells"] - repeated
+    over = [f"{quarantined:,} of {cells:,} answer cells"] if quarantined > limit * cells else []
+    names = {d.slug: d.name for d in look.survey.demographics}
+    for told in look.cleaned.demographics:
+        people = sum(told[state] for state in STATES)
+        if told["quarantined"] > limit * people:
+            over.append(f"{told['quarantined']:,} of {people:,} cells of {names[told['demographic']]!r}")
+    for share in over:
+        say(f"  a run will refuse this wave: {share} are in quarantine, more than {limit:.0%}", "yellow")
 
 
 def show_look(look: Look, tables: Mapping[str, Sequence[str]]) -> None:
@@ -96,14 +120,13 @@ def _show_unusable(found: Unusable, file: Path) -> None:
 
 
 def _show_demographics(look: Look) -> None:
-    states = ("known", "missing", "refused", "quarantined")
-    table = Table("  demographics", *states, box=None, pad_edge=False, header_style="")
+    table = Table("  demographics", *STATES, box=None, pad_edge=False, header_style="")
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     names = {d.slug: d.name for d in look.survey.demographics}
     for told in look.cleaned.demographics:
-        shown = [f"{told[state]:,}" if told[state] else "·" for state in states]
+        shown = [f"{told[state]:,}" if told[state] else "·" for state in STATES]
         table.add_row(f"    {escape(names[told['demographic']])}", *shown)
     console.print(table, highlight=False)
 

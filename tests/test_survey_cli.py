@@ -94,6 +94,47 @@ def test_unusable_values_are_grouped_with_counts_first_row_and_remedy(
     assert said.count("Remedy:") == 3
 
 
+def test_a_wave_that_a_run_would_refuse_is_said_to_be_one(project_folder: Path, tmp_path: Path) -> None:
+    def said_of(rows: int) -> str:
+        changes = {(row, "initial"): "130" for row in range(1, rows + 1)}
+        file = changed_wave(project_folder, tmp_path / "2023-01.csv", changes)
+        return evsim(project_folder, "check", "data/surveys/ev_shift", str(file))[1]
+
+    cells = 1945 * 6  # one answer before and five after interventions
+    most = cells // 20
+    assert f"{cells:,} answer cells" in (few := said_of(most)) and "a run will refuse" not in few
+    assert (
+        f"a run will refuse this wave: {most + 1} of {cells:,} answer cells are in quarantine, more than 5%"
+        in said_of(most + 1)
+    )
+
+
+def test_a_demographic_for_which_a_run_would_refuse_the_wave_is_named(
+    project_folder: Path, tmp_path: Path
+) -> None:
+    changes = {(row, "age"): "12" for row in range(1, 99)}  # 98 of 1,945 are 5.04 %
+    file = changed_wave(project_folder, tmp_path / "2023-01.csv", changes)
+    _, said = evsim(project_folder, "check", "data/surveys/ev_shift", str(file))
+    assert "a run will refuse this wave: 98 of 1,945 cells of 'age' are in quarantine" in said
+
+
+def test_a_pattern_of_no_wave_is_mentioned_and_is_no_failure(project_folder: Path, tmp_path: Path) -> None:
+    codebook = project_folder / "data" / "surveys" / "ev_shift" / "survey.yaml"
+    text = codebook.read_text(encoding="utf-8")
+    assert text.count("\nwaves:\n") == 1
+    changes = "  changes: [{waves: [2022-*, 2032-*], missing: ['']}, {since: 2033-01}]"
+    codebook.write_text(text.replace("\nwaves:\n", f"\nwaves:\n{changes}\n"), encoding="utf-8")
+    code, said = evsim(project_folder, "check", "data/surveys/ev_shift")
+    assert code == 0
+    assert "note: waves.changes.0.waves: '2032-*': no wave is called so" in said
+    assert "note: waves.changes.1.since: '2033-01': no wave is so late" in said
+    assert said.count("note: ") == 2
+    to_come = tmp_path / "2033-01.csv"
+    shutil.copy(landing(project_folder) / "2022-02.csv", to_come)
+    code, said = evsim(project_folder, "check", "data/surveys/ev_shift", str(to_come))
+    assert (code, said.count("note: ")) == (0, 1)
+
+
 def test_the_prompts_are_those_that_a_model_reads_with_the_humans_answer(project_folder: Path) -> None:
     code, said = evsim(project_folder, "check", "data/surveys/ev_shift")
     assert code == 0

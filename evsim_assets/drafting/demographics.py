@@ -18,6 +18,7 @@ from evsim_assets.drafting.notes import CHECK, Drafted, is_no, with_label
 from evsim_assets.drafting.recognise import FoundDemographic
 from evsim_assets.drafting.yaml_words import listed, mapped, one_line, scalar
 from evsim_assets.specs.demographics import RESERVED
+from evsim_assets.specs.values import each_once
 
 COUNTED = re.compile(r"\b(number|children|kids|size|count|members|people|adults)\b", re.IGNORECASE)
 """Names of demographics whose numbers are no codes but say themselves what they mean."""
@@ -39,7 +40,7 @@ def demographic_lines(found: FoundDemographic, drafted: Drafted) -> list[str]:
     labels = _code_labels(column, drafted)
     if found.separator:
         parts = [part.strip() for value in column.answers for part in value.split(found.separator)]
-        options = ordered_as_found(dict.fromkeys(part for part in parts if part))
+        options = ordered_as_found(each_once(part for part in parts if part))
         lines += [
             f"    several: true   # a cell holds any number of options, with {found.separator!r} between"
         ]
@@ -81,7 +82,9 @@ def _boxes(found: FoundDemographic) -> list[str]:
         own = next(iter(column.values)) if column.different == 1 and len(ticked) > 1 else None
         label = own or (template.item(column.name) if template else None) or column.name
         label = label.replace(";", ",")
-        options[column.name] = label if label not in options.values() else column.name.replace(";", ",")
+        if len(each_once([*options.values(), label])) == len(options):  # another has it already
+            label = f"{column.name} ({len(options) + 1})".replace(";", ",")
+        options[column.name] = label
     lines = mapped("checkboxes", options, "    ", f"   {CHECK} are these what a person is? column: option")
     if not {value.lower() for value in ticked} <= {"1", "true", "yes"} or not ticked <= {
         v.lower() for v in ticked
@@ -128,7 +131,7 @@ def _bands(column: Column) -> list[str]:
 def _code_labels(column: Column, drafted: Drafted) -> dict[str, str]:
     """The SPSS labels of the column's values; none where they would not tell two values apart."""
     labels = dict(drafted.labels.get(column.name, {}))
-    return labels if len(set(labels.values())) == len(labels) else {}
+    return labels if len(each_once(labels.values())) == len(labels) else {}
 
 
 def _codes(column: Column, labels: Mapping[str, str]) -> list[str]:

@@ -21,6 +21,7 @@ from evsim_assets.drafting.recognise import Found, recognise
 from evsim_assets.drafting.yaml_words import WIDTH, comment, folded, listed, one_line, scalar
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import SurveySpec, read_survey
+from evsim_assets.specs.values import canonical
 from evsim_assets.specs.waves import WaveFormat
 from evsim_assets.surveys.reading import RawCells, read_cells
 
@@ -76,11 +77,12 @@ def drafted(name: str, source: Path, form: WaveFormat, schema: str) -> Draft:
     with tempfile.TemporaryDirectory(prefix="draft-") as scratch:
         cells = read_cells(source, form, Path(scratch) / "cells.parquet")
         columns = profiles(cells)
-    found = recognise(columns, cells.labels)
+    labels = _labels(cells)
+    found = recognise(columns, labels)
     _require_something(found, columns, source)
-    wordings = _wordings(source, form)
+    written = Drafted(labels, _wordings(source, form), _missing(found))
     return Draft(
-        "\n".join(_lines(name, source, form, schema, cells, columns, found, wordings)) + "\n",
+        "\n".join(_lines(name, source, form, schema, cells, columns, found, written)) + "\n",
         cells.rows,
         tuple(column.name for column in found.unused),
     )
@@ -168,6 +170,14 @@ def _wordings(source: Path, form: WaveFormat) -> Mapping[str, str]:
     return {column: label for column, label in about.column_names_to_labels.items() if label}
 
 
+def _labels(cells: RawCells) -> dict[str, dict[str, str]]:
+    """Value labels of an SPSS file, by column and by the text that stands for the raw value."""
+    return {
+        column: {canonical(raw): label for raw, label in known.items()}
+        for column, known in cells.labels.items()
+    }
+
+
 def _lines(
     name: str,
     source: Path,
@@ -176,10 +186,8 @@ def _lines(
     cells: RawCells,
     columns: Sequence[Column],
     found: Found,
-    wordings: Mapping[str, str],
+    written: Drafted,
 ) -> list[str]:
-    missing = _missing(found)
-    written = Drafted(cells.labels, wordings, missing)
     demographics = [line for d in found.demographics for line in demographic_lines(d, written)]
     kinds = [bool(q.options) for q in found.questions for _ in (q.columns if q.template else [0])]
     by_option = 2 * sum(kinds) > len(kinds)
@@ -196,7 +204,7 @@ def _lines(
     ]
     return [
         *_head(name, source, schema, cells, columns),
-        *_people(found, form, missing),
+        *_people(found, form, written.missing),
         "",
         *comment(
             "What is known of a participant before any question, in the order in which prompts list it."

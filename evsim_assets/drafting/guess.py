@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.waves import ENDINGS, WaveFormat
 from evsim_assets.sql import connection, name, parquet
+from evsim_assets.surveys.cell_sql import canonical_cell
 from evsim_assets.surveys.reading import READERS, RawCells
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Column:
         name: its name.
         rows, empty, different: cells, empty ones, different values among the others.
         values: the different values with their counts, the most frequent first; at most
-            LOOKED_AT_VALUES.
+            LOOKED_AT_VALUES. Each is the text that stands for it (`canonical`).
         numbers: how many cells are numbers; `ends` are the lowest and highest of them, NaN if none.
         whole: whether none of them has a fraction.
     """
@@ -230,7 +231,9 @@ def profiles(cells: RawCells) -> list[Column]:
 
 
 def _profile(database: duckdb.DuckDBPyConnection, cells: RawCells, column: str) -> Column:
-    source, cell = parquet([cells.path]), name(column)
+    # Values that a codebook may not tell apart, such as 5 and 5.0, are one.
+    source = f"(SELECT {canonical_cell(name(column))} AS said FROM {parquet([cells.path])})"
+    cell = "said"
     value = f"TRY_CAST({cell} AS DOUBLE)"
     counted = database.execute(
         f"SELECT count(*) FILTER ({cell} = ''), count(DISTINCT nullif({cell}, '')), count(n), min(n), max(n),"

@@ -26,6 +26,7 @@ from evsim_assets.drafting.column_roles import (
 from evsim_assets.drafting.guess import Column, likely_scale
 from evsim_assets.drafting.recognise_questions import FoundQuestion, find_questions, give_interventions, take
 from evsim_assets.specs.survey import Scale
+from evsim_assets.specs.values import each_once
 
 
 @dataclass
@@ -144,7 +145,7 @@ def _intervention_columns(columns: Sequence[Column], found: Found) -> None:
 def _demographic(column: Column, labels: Mapping[str, Mapping[str, str]]) -> FoundDemographic | None:
     if NOT_ASKED.fullmatch(column.name) and not is_person(column):
         return None
-    parts = {part.strip() for value in column.answers for part in value.split(";")}
+    parts = each_once(part.strip() for value in column.answers for part in value.split(";") if part.strip())
     if any(";" in value for value in column.answers) and 2 <= len(parts) <= MANY_LABELS / 2:
         return FoundDemographic([column], separator=";")
     if column.is_numeric:

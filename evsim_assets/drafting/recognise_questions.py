@@ -13,6 +13,7 @@ from evsim_assets.drafting.column_names import PRE_WORDS, Template, before_of, c
 from evsim_assets.drafting.column_roles import FEW_LABELS, MANY_LABELS, NAMES_QUESTION
 from evsim_assets.drafting.guess import NO_ANSWER, WIDE, Column, is_number, likely_scale, number
 from evsim_assets.drafting.label_orders import usual_order
+from evsim_assets.specs.values import each_once
 
 
 @dataclass
@@ -183,7 +184,7 @@ def _labels_of(columns: Sequence[Column], labels: Mapping[str, Mapping[str, str]
         }
     in_order = [told[code] for code in sorted(told)]
     steps = {b - a for a, b in zip(sorted(told), sorted(told)[1:], strict=False)}
-    return in_order if steps <= {1.0} and len(set(in_order)) == len(in_order) else []
+    return in_order if steps <= {1.0} and len(each_once(in_order)) == len(in_order) else []
 
 
 def give_interventions(questions: Sequence[FoundQuestion], interventions: Sequence[Column]) -> None:

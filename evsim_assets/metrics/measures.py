@@ -12,13 +12,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from evsim_assets import distances
+from evsim_assets.distances import rebin as rebin
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import Scale
 
 Floats = npt.NDArray[np.float64]
 SMOOTHING = 0.5
 """Jeffreys' pseudo-count, added to every bin of both sides before KL."""
-KL_BINS = {"kl": 11, "kl_21": 21, "kl_101": 101}
+KL_BINS = {"kl": distances.BINS, "kl_21": 21, "kl_101": 101}
 """Each KL measure and its number of bins; `kl` leads, and takes one bin an answer on short scales."""
 POPULATION_MEASURES = (*KL_BINS, "w1", "js", "tv", "sd_ratio")
 INDIVIDUAL_MEASURES = ("rmse", "mae", "spearman")
@@ -73,21 +75,6 @@ def kl_bins(measure: str, scale: Scale) -> int | None:
     return bins if bins <= answers else None
 
 
-def rebin(weights: npt.ArrayLike, bins: int) -> Floats:
-    """Weights (..., K) summed into `bins` bins (..., bins).
-
-    Bin centres are spread evenly from the first answer to the last, so on 101 answers 11 bins are
-    centred on 0, 10, … 100. A bin's edge never falls on an answer: one midway between two centres
-    goes to the upper, whole, since people heap on round answers and a heap must not be cut.
-    """
-    given = np.asarray(weights, dtype=np.float64)
-    answers = given.shape[-1]
-    bin_of = (2 * np.arange(answers) * (bins - 1) + (answers - 1)) // (2 * (answers - 1))
-    member = np.zeros((answers, bins))
-    member[np.arange(answers), bin_of] = 1.0
-    return np.asarray(given @ member)
-
-
 # --- populations ---------------------------------------------------------------------------------
 
 
@@ -104,8 +91,7 @@ def kl(human: npt.ArrayLike, model: npt.ArrayLike, smoothing: float = SMOOTHING)
 def wasserstein_1(values: npt.ArrayLike, human: npt.ArrayLike, model: npt.ArrayLike) -> Floats:
     """∫ |F_human − F_model| in the units of `values` (K,), ascending; weights (..., K) on them."""
     points = _values_for(values, human, model)
-    apart = np.abs(np.cumsum(_shares(human), axis=-1) - np.cumsum(_shares(model), axis=-1))
-    return np.asarray((apart[..., :-1] * np.diff(points)).sum(axis=-1))
+    return distances.wasserstein_1(points, _shares(human), _shares(model))
 
 
 def js(human: npt.ArrayLike, model: npt.ArrayLike) -> Floats:
@@ -117,7 +103,7 @@ def js(human: npt.ArrayLike, model: npt.ArrayLike) -> Floats:
 
 def total_variation(human: npt.ArrayLike, model: npt.ArrayLike) -> Floats:
     """Half the sum of absolute differences, 0 … 1. Weights (..., B)."""
-    return np.asarray(np.abs(_shares(human) - _shares(model)).sum(axis=-1) / 2)
+    return distances.total_variation(_shares(human), _shares(model))
 
 
 def sd_ratio(values: npt.ArrayLike, human: npt.ArrayLike, model: npt.ArrayLike) -> Floats:

@@ -42,6 +42,7 @@ def prompt_assets(survey: SurveySpec, study: StudySpec, hub: ModelHub) -> list[A
         survey.prompts,
         survey.demographics,
         survey.questions,
+        survey.waves,
         survey.interventions,
         interventions_version(survey),
         survey.held_out,

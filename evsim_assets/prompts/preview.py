@@ -11,10 +11,10 @@ from pathlib import Path
 
 from evsim_assets import sql
 from evsim_assets.prompts.render import build_prompts
-from evsim_assets.prompts.sampling import SPLITS
 from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.specs.templates import DEFAULT
 from evsim_assets.surveys.landing import intervention_texts
+from evsim_assets.surveys.splits import SPLITS
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evsim_assets import sql
-from evsim_assets.prompts.sampling import SPLITS as SPLITS
 from evsim_assets.prompts.sampling import check_sample, sampled_participants_sql
-from evsim_assets.prompts.sampling import sampled_participants as sampled_participants
 from evsim_assets.prompts.templates_sql import Wordings, row_field_sql, system_sql
 from evsim_assets.prompts.templates_sql import is_wide as is_wide
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Sample
 from evsim_assets.specs.survey import DIGITS, SurveySpec
 from evsim_assets.specs.templates import DEFAULT
-from evsim_assets.surveys.landing import Intervention
+from evsim_assets.surveys.cell_sql import is_one_of
+from evsim_assets.surveys.landing import Intervention, canonical_id
 
 if TYPE_CHECKING:
     import duckdb
@@ -84,7 +83,8 @@ def build_prompts(
         database.execute(f"CREATE TEMP VIEW answers AS SELECT * FROM {sql.parquet([responses])}")
         _check_answers(database, splits, survey)
         _check_interventions(database, survey, interventions)
-        wordings = Wordings(survey, templates)
+        waves = database.execute("SELECT DISTINCT wave FROM answers ORDER BY wave").fetchall()
+        wordings = Wordings(survey, templates, [wave for (wave,) in waves])
         _put_table(database, "wordings", wordings.rows, wordings.schema())
         further = _put_interventions(database, survey, interventions, wordings.slots)
         sql.write_parquet(database, _query(survey, templates, wordings, further), into)
@@ -107,10 +107,11 @@ def _query(
     answers = (
         f"SELECT {', '.join(map(sql.name, ANSWER_COLUMNS))},"
         f" {', '.join(f'{system} AS system_{place}' for place, system in enumerate(systems))},"
+        f" {wordings.variant_sql}::BIGINT AS variant,"
         f" unnest({list(range(len(templates)))})::BIGINT AS place FROM answers"
     )
     joined = (
-        f"({answers}) JOIN people USING (participant) JOIN wordings USING (place, question)"
+        f"({answers}) JOIN people USING (participant) JOIN wordings USING (place, question, variant)"
         f"{' LEFT JOIN intervention_fields USING (intervention)' if further else ''}"
     )
     digit = f"(2 * {DIGITS.high} * (answer - low) + (high - low)) // (2 * (high - low))"  # halves up
@@ -143,13 +144,9 @@ def _held_out_sql(survey: SurveySpec) -> str:
     """Why an answer is held out (cell, question, intervention), or NULL."""
     held = survey.held_out
     return (
-        f"CASE WHEN held_out THEN 'cell' WHEN {_among('question', held.questions)} THEN 'question'"
-        f" WHEN {_among('intervention', held.interventions)} THEN 'intervention' END"
+        f"CASE WHEN held_out THEN 'cell' WHEN {is_one_of('question', held.questions)} THEN 'question'"
+        f" WHEN {is_one_of('intervention', map(canonical_id, held.interventions))} THEN 'intervention' END"
     )
-
-
-def _among(column: str, values: Sequence[str]) -> str:
-    return f"{column} IN ({', '.join(map(sql.text, values))})" if values else "false"
 
 
 def _put_people(database: duckdb.DuckDBPyConnection, splits: Path, sample: Sample | None) -> None:
@@ -228,7 +225,7 @@ def _check_interventions(
     database: duckdb.DuckDBPyConnection, survey: SurveySpec, interventions: Mapping[str, Intervention]
 ) -> None:
     """Raise BadInput for an intervention that is answered or held out, and in no table."""
-    for unknown in [key for key in survey.held_out.interventions if key not in interventions]:
+    for unknown in [id for id in survey.held_out.interventions if canonical_id(id) not in interventions]:
         raise BadInput(
             "the held-out intervention is not in the table of interventions",
             file=survey.folder / "survey.yaml",

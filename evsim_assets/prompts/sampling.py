@@ -9,34 +9,32 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from evsim_assets import sql
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Sample
-
-SPLITS = ("train", "validation", "test")
+from evsim_assets.surveys.splits import SPLITS
 
 
 def sampled_participants(splits: pd.DataFrame, sample: Sample | None) -> pd.DataFrame:
-    """The rows of `splits` that a study uses: all, or the first of each split by rank.
-
-    The rank is a keyed hash, so a larger sample holds a smaller one, and a new wave that brings
-    more people moves only those at the margin.
+    """The rows of `splits` that a study uses, in their order: those of `sampled_participants_sql`.
 
     Raises:
         BadInput: a split is empty, or has fewer participants than the sample asks for.
     """
     check_sample({split: int((splits["split"] == split).sum()) for split in SPLITS}, sample)
-    if sample is None:
-        return splits
-    chosen = []
-    for split in SPLITS:
-        people = splits[splits["split"] == split].sort_values(["rank", "participant"])
-        asked = getattr(sample, split)
-        chosen.append(people if asked is None else people.head(asked))
-    return pd.concat(chosen, ignore_index=True)
+    with sql.connection() as database:
+        database.register("splits", splits)
+        chosen = database.execute(sampled_participants_sql("splits", sample)).df()
+    return splits[splits["participant"].isin(chosen["participant"])]
 
 
 def sampled_participants_sql(splits: str, sample: Sample | None) -> str:
-    """The same rows as a query on the table `splits`; `check_sample` comes first."""
+    """A query for the rows of the table `splits` that a study uses: all, or the first of each split by
+    rank, people of one rank by name. `check_sample` comes first.
+
+    The rank is a keyed hash, so a larger sample holds a smaller one, and a new wave that brings
+    more people moves only those at the margin.
+    """
     asked = {split: getattr(sample, split) for split in SPLITS} if sample else {}
     limits = [f"split = '{split}' AND place > {number}" for split, number in asked.items() if number]
     if not limits:

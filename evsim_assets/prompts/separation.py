@@ -6,11 +6,12 @@ Belongs here: the check of a study's prompts against splits and responses. Not h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from evsim_assets import sql
 from evsim_assets.specs.survey import SurveySpec
+from evsim_assets.surveys.cell_sql import is_one_of
+from evsim_assets.surveys.landing import canonical_id
 from evsim_assets.surveys.splits import in_held_out_cell
 
 TRAINED_ON = "split IN ('train', 'validation')"
@@ -47,11 +48,11 @@ def separation_problems(prompts: Path, splits: Path, responses: Path, survey: Su
             f" SEMI JOIN ({in_cell}) AS c ON t.participant = c.participant"
         ),
         "held-out questions are in training prompts": (
-            f"SELECT DISTINCT question AS what FROM ({trained}) WHERE {_among('question', held.questions)}"
+            f"SELECT DISTINCT question AS what FROM ({trained}) WHERE {is_one_of('question', held.questions)}"
         ),
         "held-out interventions are in training prompts": (
             f"SELECT DISTINCT intervention AS what FROM ({trained})"
-            f" WHERE {_among('intervention', held.interventions)}"
+            f" WHERE {is_one_of('intervention', map(canonical_id, held.interventions))}"
         ),
     }
     problems = []
@@ -61,7 +62,3 @@ def separation_problems(prompts: Path, splits: Path, responses: Path, survey: Su
             if count:
                 problems.append(f"{count} {problem}, such as {example!r}")
     return problems
-
-
-def _among(column: str, values: Sequence[str]) -> str:
-    return f"{column} IN ({', '.join(map(sql.text, values))})" if values else "false"

@@ -8,7 +8,6 @@ which placeholders are allowed (`specs/templates.py`).
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any, NamedTuple
@@ -19,9 +18,7 @@ from evsim_assets.specs.questions import DIGITS, Question, Scale
 from evsim_assets.specs.seeds import keyed_rank_sql
 from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.specs.templates import DemographicList, OptionList, Template
-
-WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(sys.maxunicode + 1))))
-"""What `str.strip` takes off."""
+from evsim_assets.surveys.cell_sql import WHITE_SPACE
 
 Pieces = tuple[list[str], list[str]]
 """A template with n open placeholders: n + 1 literal texts, and the n names between them."""
@@ -99,9 +96,16 @@ def is_wide(scale: Scale) -> bool:
 
 
 def option_list(form: OptionList, question: Question) -> str:
-    """What `{options}` becomes: the numbers and words of the answers, ascending; '' without words."""
+    """What `{options}` becomes: the numbers and words of the answers, ascending; '' without words.
+
+    Of a question as it holds for a wave, only those that were offered.
+    """
     numbered = zip(question.answer_scale.answers, question.labels, strict=False)
-    return form.separator.join(form.item.format(number=number, label=label) for number, label in numbered)
+    return form.separator.join(
+        form.item.format(number=number, label=label)
+        for number, label in numbered
+        if number not in question.not_offered
+    )
 
 
 class _Shape(NamedTuple):
@@ -132,22 +136,52 @@ def _stripped(text: str, shape: _Shape) -> str:
     return text
 
 
+class _Asked(NamedTuple):
+    """A question as it was asked in some waves; in all others, where none is named."""
+
+    question: Question
+    waves: list[str]
+
+
+def _variants(survey: SurveySpec, waves: Sequence[str]) -> dict[str, list[_Asked]]:
+    """How each question was asked: at first with every option, then wherever some were not offered."""
+    variants = {question.id: [_Asked(question, [])] for question in survey.questions}
+    changes = [change for change in survey.waves.changes if change.questions]
+    for wave in waves:
+        asked = survey.for_wave(wave).questions if any(c.concerns(wave) for c in changes) else ()
+        for question in asked:
+            if not question.not_offered:
+                continue
+            known = variants[question.id]
+            same = [v for v in known if v.question.not_offered == question.not_offered]
+            if same:
+                same[0].waves.append(wave)
+            else:
+                known.append(_Asked(question, [wave]))
+    return variants
+
+
 class Wordings:
     """How every question is asked in every template: rows for a table that prompts are joined with.
 
-    A row: `place` (of the template), `question`, `low`, `high`, `step`, `labels` (JSON array, where the
-    question is answered by label, else NULL) and `words` (the same as a list), `shape` (which open
-    placeholders, in which order) and the literal texts between them, `t0`, `t1`, … and on 0–9 `d0`,
-    `d1`, … (NULL where there is no 0–9 form).
+    Waves in which not every option was offered are asked otherwise: in their text, `{options}`, `{low}`
+    and `{high}` are of the offered ones; everything else is the question's.
+
+    A row: `place` (of the template), `question`, `variant` (0, or a number of such waves), `low`, `high`,
+    `step`, `labels` (JSON array, where the question is answered by label, else NULL) and `words` (the same
+    as a list), `shape` (which open placeholders, in which order) and the literal texts between them, `t0`,
+    `t1`, … and on 0–9 `d0`, `d1`, … (NULL where there is no 0–9 form).
     """
 
-    def __init__(self, survey: SurveySpec, templates: Sequence[str]) -> None:
+    def __init__(self, survey: SurveySpec, templates: Sequence[str], waves: Sequence[str] = ()) -> None:
         self._survey = survey
         self._shapes: dict[_Shape, int] = {}
+        self._variants = _variants(survey, waves)
         made = [
-            self._row(place, question, survey.prompts.named(name))
+            self._row(place, variant, asked.question, survey.prompts.named(name))
             for place, name in enumerate(templates)
-            for question in survey.questions
+            for variants in self._variants.values()
+            for variant, asked in enumerate(variants)
         ]
         self.width = max(len(texts) for _, texts, _ in made)
         self.rows = [
@@ -160,11 +194,22 @@ class Wordings:
         """The placeholders that are filled row by row."""
         return {name for shape in self._shapes for name in shape.names}
 
+    @property
+    def variant_sql(self) -> str:
+        """Which variant of its question an answer was given to, by its question and wave."""
+        cases = [
+            f"WHEN question = {sql.text(id)} AND wave IN ({_listed(asked.waves)}) THEN {variant}"
+            for id, variants in self._variants.items()
+            for variant, asked in enumerate(variants)
+            if variant
+        ]
+        return f"CASE {' '.join(cases)} ELSE 0 END" if cases else "0"
+
     def schema(self) -> Any:
         """The columns of `rows` and their Arrow types."""
         import pyarrow as pa
 
-        numbers = [(name, pa.int64()) for name in ("place", "low", "high", "step", "shape")]
+        numbers = [(name, pa.int64()) for name in ("place", "variant", "low", "high", "step", "shape")]
         texts = ["question", "labels", *(f"{kind}{i}" for kind in "td" for i in range(self.width))]
         return pa.schema(
             [*numbers, *((name, pa.string()) for name in texts), ("words", pa.list_(pa.string()))]
@@ -184,11 +229,12 @@ class Wordings:
         return f"CASE WHEN d0 IS NOT NULL THEN {asked} END" if digits else asked
 
     def _row(
-        self, place: int, question: Question, template: Template
+        self, place: int, variant: int, question: Question, template: Template
     ) -> tuple[dict[str, Any], list[str], list[str]]:
         asked, scale = question.user or template.user, question.answer_scale
         fixed = {key: text for key, text in question.fields.items() if isinstance(text, str)}
-        fixed |= {"low": str(scale.low), "high": str(scale.high)}
+        offered = [answer for answer in scale.answers if answer not in question.not_offered]
+        fixed |= {"low": str(offered[0]), "high": str(offered[-1])}
         fixed["options"] = option_list(template.options, question)
         texts, shape = _outside_stripped(pieces(asked, fixed))
         digits: list[str] = []
@@ -199,6 +245,7 @@ class Wordings:
         row = {
             "place": place,
             "question": question.id,
+            "variant": variant,
             "low": scale.low,
             "high": scale.high,
             "step": scale.step,
@@ -207,6 +254,10 @@ class Wordings:
             "words": words,
         }
         return row, texts, digits
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(map(sql.text, texts))
 
 
 def _numbered(letter: str, texts: Sequence[str], width: int) -> dict[str, str | None]:

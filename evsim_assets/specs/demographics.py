@@ -11,7 +11,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from evsim_assets.specs.waves import Patterns, RawText
+from evsim_assets.specs.values import check_apart
+from evsim_assets.specs.waves import Patterns, RawText, WaveName
 from evsim_assets.specs.yaml_file import Spec, SpecError
 
 SEVERAL_SEPARATOR = "; "
@@ -79,7 +80,7 @@ class Demographic(Spec):
     checkboxes: dict[str, str] = Field(default_factory=dict)
     checked: tuple[RawText, ...] = ("1", "true", "yes")
     unchecked: tuple[RawText, ...] = ("", "0", "false", "no")
-    constant: dict[str, RawText] = Field(default_factory=dict)
+    constant: dict[WaveName, RawText] = Field(default_factory=dict)
     missing: tuple[RawText, ...] = ()
     refused: tuple[RawText, ...] = ()
     waves: Patterns | None = None
@@ -169,6 +170,9 @@ class Demographic(Spec):
                     value=option,
                     remedy="rename the option",
                 )
+        check_apart(self.options, "bands" if self.bands else "options")
+        for field in ("codes", "checked", "unchecked", "missing", "refused"):
+            check_apart(getattr(self, field), field)
         return self
 
     @model_validator(mode="after")

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from evsim_assets.specs.errors import BadInput
-from evsim_assets.specs.waves import Patterns, RawText
+from evsim_assets.specs.values import check_apart
+from evsim_assets.specs.waves import Patterns, QuestionChange, RawText
 from evsim_assets.specs.yaml_file import Spec, SpecError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -95,6 +96,7 @@ class DontKnow(Spec):
                 value=self.meaning,
                 remedy="give both with `as: answer`, and neither with `as: missing`",
             )
+        check_apart(self.values, "values")
         return self
 
 
@@ -131,6 +133,30 @@ class Question(Spec):
     before: str | None = None
     waves: Patterns | None = None
     for_each: str | tuple[dict[str, RawText], ...] | None = None
+
+    _offered: tuple[str, ...] | None = PrivateAttr(default=None)
+
+    @property
+    def not_offered(self) -> tuple[int, ...]:
+        """The answers that could not be given in the wave that this codebook is for, ascending: options
+        that were not offered in it, and the answer "don't know" where it was not."""
+        numbered = zip(self.answer_scale.answers, self.labels, strict=False)
+        gone = {number for number, label in numbered if self._offered and label not in self._offered}
+        extra = self.dont_know.number if self.dont_know else None
+        if self.dont_know is not None and extra is not None:
+            gone = gone - {extra} if self.dont_know.values else gone | {extra}
+        return tuple(sorted(gone))
+
+    def changed(self, change: QuestionChange) -> Question:
+        """The question with what the change says."""
+        given = {field: getattr(change, field) for field in ("codes", "reversed")}
+        made = self.model_copy(update={field: said for field, said in given.items() if said is not None})
+        if change.dont_know is not None and self.dont_know is not None:
+            said = self.dont_know.model_copy(update={"values": change.dont_know})
+            made = made.model_copy(update={"dont_know": said})
+        if change.options is not None:
+            made._offered = change.options
+        return made
 
     @property
     def answer_scale(self) -> Scale:
@@ -203,6 +229,8 @@ class Question(Spec):
                 at=("answer_by",),
                 remedy="list the options, or answer by number",
             )
+        check_apart(self.options, "options")
+        check_apart(self.codes, "codes")
         return self
 
     @model_validator(mode="after")

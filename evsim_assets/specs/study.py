@@ -1,7 +1,8 @@
 """A study: which models, adapters, temperatures and baselines are compared on one survey.
 
 Belongs here: the fields of `data/studies/<study>.yaml` and how a grid of adapters unfolds into
-keys. Not here: training (`adapters/`), reading answers (`simulation/`), baselines (`baselines/`).
+keys. Not here: the fields of `training` and `penalty` (`training.py`), what any of them does
+(`adapters/`, `simulation/`, `baselines/`).
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_serializer, model_validator
 
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import Name
 from evsim_assets.specs.templates import DEFAULT, TemplateName
+from evsim_assets.specs.training import LORA_FIELDS
+from evsim_assets.specs.training import LossSpec as LossSpec
+from evsim_assets.specs.training import Method as Method
+from evsim_assets.specs.training import TrainingSpec as TrainingSpec
 from evsim_assets.specs.yaml_file import Spec, SpecError, read_spec
 
-Method = Literal["pretrained", "lora", "qlora"]
 AnswerScale = Literal["native", "digit"]
 Numbers = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
@@ -51,38 +55,11 @@ class ComputeSpec(Spec):
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
-class TrainingSpec(Spec):
-    """How an adapter is trained. Defaults: the QLoRA paper's (2305.14314, Table 9), 3 epochs.
-
-    `learning_rate` is in 1/step; `batch_size` counts texts (one text is one answered question);
-    `loss_on` is `answer` (answer and end-of-turn tokens) or `text` (every token, App. H).
-    """
-
-    rank: Annotated[int, Field(ge=1)] = 64
-    lora_alpha: Annotated[float, Field(gt=0)] = 16
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    epochs: Annotated[float, Field(gt=0)] = 3
-    max_grad_norm: Annotated[float, Field(gt=0)] = 0.3
-    evaluations_per_epoch: Annotated[int, Field(ge=1)] = 4
-    loss_on: Literal["answer", "text"] = "answer"
-
-
-class LossSpec(Spec):
-    """L = (1 - alpha) L_cross + alpha L_penalty (B.3); `d` is the penalty's reach in answers (Eq. 2)."""
-
-    alpha: Annotated[float, Field(gt=0, le=1)]
-    d: Annotated[float, Field(gt=0)]
-
-
 class AdapterGrid(Spec):
     """One line of a study's `adapters`: every model × template × penalty × fraction × trial it names.
 
     `templates` are wordings of the survey's prompts, by name. Of `training` only the fields that are
-    given count; they take the place of the study's.
+    given count, or filled in by its preset; they take the place of the study's.
     """
 
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
@@ -94,12 +71,28 @@ class AdapterGrid(Spec):
     trials: Annotated[int, Field(ge=1)] = 1
     training: TrainingSpec = TrainingSpec()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _full_has_no_lora(cls, given: Any) -> Any:
+        """Looks at what is written: of a preset, and of the study's own training, LoRA's fields are
+        passed over, since they serve other adapters too."""
+        training = given.get("training") if isinstance(given, dict) else None
+        if isinstance(training, dict) and given.get("method") == "full":
+            for field in (name for name in LORA_FIELDS if name in training):
+                raise SpecError(
+                    "every weight is trained, without LoRA, so this means nothing here",
+                    at=("training", field),
+                    value=training[field],
+                    remedy="remove the field, or use method: lora",
+                )
+        return given
+
     @model_validator(mode="after")
     def _pretrained_is_bare(self) -> AdapterGrid:
         if self.method == "pretrained":
             said = {
                 "penalty": self.penalty,
-                "training": self.training.model_fields_set,
+                "training": self.training.given,
                 "trials": self.trials > 1,
                 "fractions": self.fractions != (1.0,),
             }
@@ -123,6 +116,13 @@ class AdapterSpec(Spec):
     fraction: float = 1.0
     trial: int = 1
     training: TrainingSpec | None = None
+
+    @field_serializer("training")
+    def _without_lora(self, training: TrainingSpec | None) -> dict[str, Any] | None:
+        """A dumped spec, and so its hash, says of training what counts for the method."""
+        if training is None:
+            return None
+        return training.model_dump(mode="json", exclude=set(LORA_FIELDS) if self.method == "full" else None)
 
     @property
     def key(self) -> str:
@@ -335,7 +335,7 @@ class StudySpec(Spec):
     def _unfolded(self, grid: AdapterGrid) -> Iterator[AdapterSpec]:
         training = None
         if grid.method != "pretrained":
-            training = self.training.model_copy(update=grid.training.model_dump(exclude_unset=True))
+            training = self.training.model_copy(update=grid.training.given)
         for model, template, penalty, fraction, trial in product(
             grid.models, grid.templates, grid.penalty or (None,), grid.fractions, range(1, grid.trials + 1)
         ):

@@ -24,7 +24,8 @@ from evsim_assets.specs.questions import Question as Question
 from evsim_assets.specs.questions import RowField, unfolded
 from evsim_assets.specs.questions import Scale as Scale
 from evsim_assets.specs.templates import ASKED, PromptTemplates, check_placeholders
-from evsim_assets.specs.waves import RawText, WaveChange, WaveFormat, Waves, matches
+from evsim_assets.specs.values import check_apart
+from evsim_assets.specs.waves import QuestionChange, RawText, WaveChange, WaveFormat, Waves, matches
 from evsim_assets.specs.yaml_file import Spec, SpecError, read_spec
 
 Repeats = Literal["keep first", "keep last", "panel"]
@@ -64,8 +65,8 @@ class Duplicates(Spec):
     """What becomes of a participant who is there more than once.
 
     `within_wave`: rows of one wave; `across_waves`: waves, in the order of their names. `keep first`
-    and `keep last` keep one and set the others aside, with the reason; `panel` keeps all as answers
-    of one participant, in order.
+    and `keep last` keep one and set the others aside, with the reason (within a wave, one that can be
+    used, where there is any); `panel` keeps all as answers of one participant, in order.
     """
 
     within_wave: Repeats = "keep first"
@@ -143,6 +144,14 @@ class SurveySpec(Spec):
     def questions(self) -> tuple[Question, ...]:
         """Every question, question tables unfolded, in the codebook's order."""
         return self._questions
+
+    @model_validator(mode="after")
+    def _values_are_apart(self) -> SurveySpec:
+        check_apart(self.missing, "missing")
+        check_apart(self.held_out.interventions, "held_out", "interventions")
+        if self.interventions:
+            check_apart(self.interventions.none, "interventions", "none")
+        return self
 
     @model_validator(mode="after")
     def _questions_unfold(self) -> SurveySpec:
@@ -229,6 +238,8 @@ class SurveySpec(Spec):
             for name, part in change.demographics.items():
                 labels = (*(part.codes or {}).values(), *(part.options or ()))
                 _check_known((*at, "demographics", name), labels, known[name].options)
+            for question in [q for q in self.questions if q.id in change.questions]:
+                _check_change(question, change.questions[question.id], (*at, "questions", question.id))
         return self
 
     @model_validator(mode="after")
@@ -278,9 +289,10 @@ class SurveySpec(Spec):
             renamed |= change.columns
             missing = missing if change.missing is None else change.missing
             for name, part in change.demographics.items():
-                demographics[name] = _with(demographics[name], part)
+                given = {field: value for field, value in part if value is not None}
+                demographics[name] = demographics[name].model_copy(update=given)
             for name in change.questions.keys() & questions.keys():
-                questions[name] = _with(questions[name], change.questions[name])
+                questions[name] = questions[name].changed(change.questions[name])
         if not questions:
             raise BadInput(
                 "no question of the codebook was asked in this wave",
@@ -343,17 +355,40 @@ def _check_known(at: tuple[str | int, ...], named: tuple[str, ...], known: Any) 
             )
 
 
+def _check_change(question: Question, change: QuestionChange, at: tuple[str | int, ...]) -> None:
+    """Raise SpecError for a change of a question that the question knows nothing of."""
+    if change.dont_know and question.dont_know is None:
+        raise SpecError(
+            'the question has no "don\'t know" that could be otherwise',
+            at=(*at, "dont_know"),
+            value=list(change.dont_know),
+            remedy="give the question its `dont_know: {values, as}`",
+        )
+    if change.options is None:
+        return
+    if not question.options:
+        raise SpecError(
+            "the question has no options, but a scale",
+            at=(*at, "options"),
+            value=list(change.options),
+            remedy="remove them; a question asked on another scale is another question",
+        )
+    _check_known((*at, "options"), change.options, question.options)
+    if list(change.options) != [option for option in question.options if option in change.options]:
+        raise SpecError(
+            "the options offered stand in another order than the question's, or twice",
+            at=(*at, "options"),
+            value=list(change.options),
+            remedy="write them in the question's order; raw numbers that run the other way: `reversed`",
+        )
+
+
 def _in_wave(demographic: Demographic, wave: str) -> Demographic:
     """The demographic without a source where it was not asked, and with the wave's own constant."""
     if not matches(wave, demographic.waves):
         return demographic.model_copy(update={"column": None, "checkboxes": {}, "constant": {}})
     own = [option for pattern, option in demographic.constant.items() if matches(wave, (pattern,))]
     return demographic.model_copy(update={"constant": {wave: own[0]} if own else {}})
-
-
-def _with(part: Any, change: Any) -> Any:
-    """The demographic or question with what the change says."""
-    return part.model_copy(update={field: value for field, value in change if value is not None})
 
 
 def _renamed_demographic(demographic: Demographic, renamed: Mapping[str, str]) -> Demographic:

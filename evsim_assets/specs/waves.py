@@ -9,8 +9,9 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from evsim_assets.specs.values import check_apart
 from evsim_assets.specs.yaml_file import Spec, SpecError
 
 FileFormat = Literal["csv", "tsv", "parquet", "excel", "sav"]
@@ -34,7 +35,21 @@ def _as_text(value: object) -> object:
 RawText = Annotated[str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 """A raw cell's text, which YAML may take for a number or a truth value."""
 
-Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
+
+def _lower_case(pattern: str) -> str:
+    if pattern != pattern.lower():
+        raise SpecError(
+            "no wave's name has a capital letter, so this is none's",
+            value=pattern,
+            remedy=f"write {pattern.lower()}: `evsim survey add` makes names lower-case",
+        )
+    return pattern
+
+
+WaveName = Annotated[str, AfterValidator(_lower_case)]
+"""The name of a wave, or a pattern."""
+
+Patterns = Annotated[tuple[WaveName, ...], Field(min_length=1)]
 """Names of waves, or patterns such as `2024-*`."""
 
 
@@ -93,12 +108,31 @@ class DemographicChange(Spec):
     missing: tuple[RawText, ...] | None = None
     refused: tuple[RawText, ...] | None = None
 
+    @model_validator(mode="after")
+    def _values_are_apart(self) -> DemographicChange:
+        for field in ("codes", "missing", "refused"):
+            check_apart(getattr(self, field) or (), field)
+        return self
+
 
 class QuestionChange(Spec):
-    """What of a question is otherwise in some waves: its codes, and the direction of its raw numbers."""
+    """What of a question is otherwise in some waves; what is not said stays as it is.
+
+    `options` are those of the question that were offered in these waves, in the question's order;
+    their numbers stay the question's. `dont_know` are the raw values of "don't know": none where it
+    was not offered. `reversed` is the direction of raw numbers.
+    """
 
     codes: dict[RawText, RawText] | None = None
+    options: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    dont_know: tuple[RawText, ...] | None = None
     reversed: bool | None = None
+
+    @model_validator(mode="after")
+    def _values_are_apart(self) -> QuestionChange:
+        for field in ("codes", "dont_know"):
+            check_apart(getattr(self, field) or (), field)
+        return self
 
 
 class WaveChange(Spec):
@@ -110,7 +144,7 @@ class WaveChange(Spec):
     """
 
     waves: Patterns | None = None
-    since: str | None = None
+    since: WaveName | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     missing: tuple[RawText, ...] | None = None
     format: WaveFormat | None = None
@@ -124,6 +158,7 @@ class WaveChange(Spec):
                 "a change names its waves either by `waves` or by `since`",
                 remedy="keep exactly one of the two",
             )
+        check_apart(self.missing or (), "missing")
         return self
 
     def concerns(self, wave: str) -> bool:

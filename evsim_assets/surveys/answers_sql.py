@@ -6,7 +6,7 @@ is (`people_sql.py`), what a single cell says (`cell_sql.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evsim_assets import sql
@@ -204,6 +204,16 @@ def _answer_problems(question: Question, columns: AnswerColumns, k: int) -> list
             ),
             (f"number_{k} IS NULL", between),
         )
+    ] + [
+        Problem(
+            f"number_{k} = {number}",
+            columns.answer,
+            f"answer_{k}",
+            f"{label!r} was not offered in this wave",
+            "correct the answer, or the options that survey.yaml gives under waves.changes",
+        )
+        for number, label in zip(question.answer_scale.answers, question.labels, strict=False)
+        if number in question.not_offered
     ]
 
 
@@ -240,19 +250,3 @@ def _empty_fields(cells: Cells, survey: SurveySpec, question: Question) -> list[
         )
         for name, column in question.row_fields.items()
     ]
-
-
-def canonical_texts(texts: Mapping[str, str], survey: SurveySpec) -> dict[str, str]:
-    """Intervention texts by canonical id. Raises BadInput for two ids that are the same value."""
-    found: dict[str, str] = {}
-    for id, text in texts.items():
-        if canonical(id) in found:
-            raise BadInput(
-                "an intervention is there twice",
-                file=survey.folder / "survey.yaml",
-                field="interventions",
-                value=id,
-                remedy="give each intervention its own id",
-            )
-        found[canonical(id)] = text
-    return found

@@ -6,12 +6,13 @@ the same value. Not here: what a value means (`people_sql.py`, `answers_sql.py`)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evsim_assets import sql
+from evsim_assets.specs.values import TRUTH
+from evsim_assets.specs.values import canonical as canonical
 from evsim_assets.surveys.reading import LINE, ROW
 
 if TYPE_CHECKING:
@@ -21,19 +22,15 @@ NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 """A number as surveys write it: 7, 7.0, -.5, 1e2. No 7,5 and no 1_000, no digits other than 0 to 9."""
 
 WHITE_SPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
-"""What Python calls white space; SQL's trim knows only the blank."""
-
-
-def canonical(value: str) -> str:
-    """The text that stands for a value: spreadsheets write the code 78 as 78.0, and it is the same."""
-    return re.sub(r"\A(-?[0-9]+)\.0+\Z", r"\1", value)
+"""What Python calls white space (`str.strip` takes it off); SQL's trim knows only the blank."""
 
 
 def canonical_cell(cell: str) -> str:
     """As `canonical`, of a cell; the pattern is tried only where it can fit, which saves most of the time."""
     return (
         f"CASE WHEN suffix({cell}, '0') AND contains({cell}, '.')"
-        rf" THEN regexp_replace({cell}, '^(-?[0-9]+)\.0+$', '\1') ELSE {cell} END"
+        rf" THEN regexp_replace({cell}, '^(-?[0-9]+)\.0+$', '\1')"
+        f" WHEN {cell} IN ({', '.join(map(sql.text, TRUTH))}) THEN lower({cell}) ELSE {cell} END"
     )
 
 

@@ -6,7 +6,7 @@ participant goes on without it. The work is DuckDB's, which reads and writes fil
 that memory does not grow with the wave.
 
 Belongs here: the tables that cleaning makes, and their counts. Not here: reading files (`reading.py`),
-the meaning of rows and cells (`people_sql.py`, `answers_sql.py`), splits (`splits.py`).
+the meaning of rows and cells (`people_sql.py`, `repeats_sql.py`, `answers_sql.py`), splits (`splits.py`).
 """
 
 from __future__ import annotations
@@ -26,18 +26,22 @@ from evsim_assets.surveys.answers_sql import (
     Answered,
     answered,
     asked,
-    canonical_texts,
     is_asked,
     is_missing,
     told_apart,
 )
 from evsim_assets.surveys.cell_sql import Cells
 from evsim_assets.surveys.landing import Intervention, require_columns
-from evsim_assets.surveys.people_sql import REPEATED, Known, known, set_rows_aside
+from evsim_assets.surveys.people_sql import Known, known, set_rows_aside
 from evsim_assets.surveys.problem_sql import COLUMNS, collect
+from evsim_assets.surveys.readings_sql import put_readings
+from evsim_assets.surveys.repeats_sql import REPEATED
 
 if TYPE_CHECKING:
     import duckdb
+
+QUARANTINE_LIMIT = 0.05
+"""Share of a wave's answer cells in quarantine above which the wave blocks what follows."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,10 @@ def clean_wave(
             database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
             table = Cells(database, cells)
             require_columns(table.columns, survey, file)
-            set_rows_aside(database, table, survey, wave)
-            people = [known(database, table, d, survey.missing, order[d.name]) for d in survey.demographics]
-            texts = canonical_texts({id: read.text for id, read in interventions.items()}, survey)
+            texts = {id: read.text for id, read in interventions.items()}
             given = answered(table, survey, list(texts))
+            set_rows_aside(database, table, survey, wave, given)
+            people = [known(database, table, d, survey.missing, order[d.name]) for d in survey.demographics]
             _read_rows(database, table, survey, people, given)
             used = _write_answers(database, survey, wave, texts, answers)
             quarantined = _write_quarantine(database, table, people, given, wave, quarantine)
@@ -154,13 +158,7 @@ def _read_rows(
     database.execute(
         f"CREATE VIEW people AS SELECT {', '.join(['kept.*', *labels, *checks])} FROM kept{joins}"
     )
-    source = "people"
-    for depth in range(len(given[0].layers)):
-        added = [f"{what} AS {name}" for answer in given for name, what in answer.layers[depth].items()]
-        database.execute(f"CREATE VIEW layer_{depth} AS SELECT {', '.join(['*', *added])} FROM {source}")
-        source = f"layer_{depth}"
-    problems = ", ".join(f"{answer.check.number} AS {answer.check.name}" for answer in given)
-    database.execute(f"CREATE VIEW readings AS SELECT *, {problems} FROM {source}")
+    put_readings(database, given, "people", "readings")
     usable = ", ".join(answer.given for answer in given)
     database.execute(
         f"CREATE VIEW answers AS SELECT *, list_filter([{usable}], lambda a: a IS NOT NULL) AS given"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from evsim_assets.figures.canvas import as_text, panels, png
-from evsim_assets.surveys.drift import LARGE, MODERATE
+from evsim_assets.surveys.drift_measures import LARGE, MODERATE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +30,8 @@ LONGEST = 26
 def drift_figure(table: pd.DataFrame, title: str, simulated: bool) -> bytes:
     """PSI of every demographic and question, a panel a wave and reference; PNG.
 
-    A point has its 95 % interval and, in grey, the floor: up to there it may be noise. A wave whose
-    earlier waves are but the previous one has one panel. Of more than PANELS the last are drawn.
+    A point has its 95 % interval and, in grey, the floor: up to there it may be noise. What is compared
+    once (`drift`) is in the panel of the wave before. Of more than PANELS the last are drawn.
     """
     every = _pairs(table)
     drawn = dict(list(every.items())[-PANELS:])
@@ -62,12 +62,9 @@ def _pairs(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Panel title → its PSI rows: by kind, in the order of the codebook."""
     found: dict[str, pd.DataFrame] = {}
     psi = table[table["measure"] == "psi"]
-    waves = sorted(set(psi["wave"]))
     for wave, of_wave in psi.groupby("wave", sort=True):
         references = dict(iter(of_wave.groupby("reference", sort=False)))
         for reference, part in references.items():
-            if reference == "earlier" and waves and wave == waves[0] and "previous" in references:
-                continue  # the first comparison has one earlier wave: the previous
             against = "all earlier waves" if reference == "earlier" else "the wave before"
             if reference == "previous":
                 named = part.loc[part["reason"].isna(), "reference_waves"]

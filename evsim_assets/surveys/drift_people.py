@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from evsim_assets import sql
+from evsim_assets.distances import BINS, rebin
 from evsim_assets.specs.demographics import SEVERAL_SEPARATOR
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import Demographic, Question, SurveySpec
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     import duckdb
 
 Floats = npt.NDArray[np.float64]
-BINS = 11
-"""Bins of answers, as in the metrics; a shorter scale has one an answer."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +71,14 @@ class Subject:
         )
 
     def bins(self, weights: Floats) -> Floats:
-        """Weights (..., K) as (..., B): a question's answers in bins, a demographic's as they are.
-
-        Centres are spread evenly from the first answer to the last; one midway goes up, as in the metrics.
-        """
-        answers, bins = self.categories, min(BINS, self.categories)
-        if self.kind == "demographic" or answers == bins:
+        """Weights (..., K) as (..., B): a question's answers in bins, a demographic's as they are."""
+        if self.kind == "demographic" or self.categories <= BINS:
             return weights
-        bin_of = (2 * np.arange(answers) * (bins - 1) + (answers - 1)) // (2 * (answers - 1))
-        return np.asarray(weights @ (bin_of[:, None] == np.arange(bins)))
+        return rebin(weights, BINS)
+
+    def known_in(self, waves: Sequence[str]) -> tuple[str, ...]:
+        """Those of the waves in which it is known of somebody."""
+        return tuple(wave for wave in waves if wave in self.counts)
 
     def is_asked(self, survey: SurveySpec) -> bool:
         """Whether the codebook of a wave asks for it."""
@@ -116,8 +114,10 @@ class People:
 class WavePeople:
     """The answers of all waves in a database, reduced as far as drift allows."""
 
-    def __init__(self, database: duckdb.DuckDBPyConnection, responses: Path, survey: SurveySpec, into: Path):
-        self._database, self._answers = database, sql.parquet([responses])
+    def __init__(
+        self, database: duckdb.DuckDBPyConnection, waves: Sequence[Path], survey: SurveySpec, into: Path
+    ):
+        self._database, self._answers = database, sql.parquet(waves)
         self._counted: dict[tuple[str, ...], dict[str, int]] = {}
         self._slugs = [demographic.slug for demographic in survey.demographics]
         tops = database.execute(f"SELECT wave, max(weight) FROM {self._answers} GROUP BY wave").fetchall()
@@ -178,7 +178,7 @@ class WavePeople:
 
     def count(self, subject: Subject, waves: Sequence[str]) -> int:
         """How many participants the subject is asked of, in any of these waves (where it is known)."""
-        usable = tuple(wave for wave in waves if wave in subject.counts)
+        usable = subject.known_in(waves)
         if not usable:
             return 0
         if usable not in self._counted:
@@ -249,10 +249,10 @@ class WavePeople:
 
 
 @contextmanager
-def wave_people(responses: Path, survey: SurveySpec) -> Iterator[WavePeople]:
-    """The waves of a responses table, for as long as the context lasts."""
+def wave_people(waves: Sequence[Path], survey: SurveySpec) -> Iterator[WavePeople]:
+    """The waves in these `clean_wave` tables, for as long as the context lasts."""
     with tempfile.TemporaryDirectory(prefix="drift-") as scratch, sql.connection(Path(scratch)) as database:
-        yield WavePeople(database, responses, survey, Path(scratch))
+        yield WavePeople(database, waves, survey, Path(scratch))
 
 
 def _scale(cells: pd.DataFrame, rows: str) -> dict[str, float]:

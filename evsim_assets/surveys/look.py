@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from evsim_assets import sql
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import Question, SurveySpec
+from evsim_assets.surveys.cell_sql import is_one_of
 from evsim_assets.surveys.cleaning import Cleaned, clean_wave
-from evsim_assets.surveys.landing import WaveFile, intervention_texts
+from evsim_assets.surveys.landing import WaveFile, canonical_id, intervention_texts
 from evsim_assets.surveys.reading import LINE, ROW, read_cells
 from evsim_assets.surveys.splits import in_held_out_cell
 
@@ -196,7 +197,9 @@ def _held_out(
 ) -> tuple[HeldOutCount, ...]:
     held = survey.held_out
     wanted = {f"question {id}": f"question = {sql.text(id)}" for id in held.questions}
-    wanted |= {f"intervention {id}": f"intervention = {sql.text(id)}" for id in held.interventions}
+    wanted |= {
+        f"intervention {id}": is_one_of("intervention", [canonical_id(id)]) for id in held.interventions
+    }
     for cell in held.cells:
         who = " and ".join(f"{name}: {' or '.join(options)}" for name, options in cell.items())
         alone = survey.model_copy(update={"held_out": held.model_copy(update={"cells": (cell,)})})

@@ -1,18 +1,19 @@
 """Whose a raw row is, whether it can be used, and what is known of the person, as SQL.
 
-Belongs here: participants, repeated rows, weights, demographics. Not here: answers (`answers_sql.py`),
-what a single cell says (`cell_sql.py`).
+Belongs here: participants, weights, demographics. Not here: answers (`answers_sql.py`), which of a
+participant's rows counts (`repeats_sql.py`), what a single cell says (`cell_sql.py`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evsim_assets import sql
 from evsim_assets.specs.survey import SEVERAL_SEPARATOR, Demographic, SurveySpec
-from evsim_assets.surveys.answers_sql import asked, told_apart
+from evsim_assets.surveys.answers_sql import Answered, asked, told_apart
 from evsim_assets.surveys.cell_sql import (
     WHITE_SPACE,
     Cells,
@@ -23,19 +24,21 @@ from evsim_assets.surveys.cell_sql import (
     number,
 )
 from evsim_assets.surveys.problem_sql import COLUMNS, Check, Problem, collect
+from evsim_assets.surveys.repeats_sql import REPEATED, find_repeats
 
 if TYPE_CHECKING:
     import duckdb
 
-REPEATED = {
-    "keep first": "the participant is in this wave already; the first row is kept",
-    "keep last": "the participant is in this wave once more; the last row is kept",
-}
 
-
-def set_rows_aside(database: duckdb.DuckDBPyConnection, cells: Cells, survey: SurveySpec, wave: str) -> None:
+def set_rows_aside(
+    database: duckdb.DuckDBPyConnection,
+    cells: Cells,
+    survey: SurveySpec,
+    wave: str,
+    given: Sequence[Answered],
+) -> None:
     """Make the table `aside` of rows that nothing can be read from, and the view `kept` of the others:
-    `cells` with `participant` (a pseudonym) and `weight`."""
+    `cells` with `participant` (a pseudonym) and `weight`. `given` are the row's answer cells."""
     told = "".join(
         f", {canonical_cell(cells.of(column))} AS told_{n}" for n, column in enumerate(told_apart(survey))
     )
@@ -49,7 +52,8 @@ def set_rows_aside(database: duckdb.DuckDBPyConnection, cells: Cells, survey: Su
         f"CREATE VIEW identified AS SELECT *, {identifier} AS identifier, {pseudonym} AS participant,"
         f" {_nameless(cells, survey)} AS nameless, {counted} AS asked, {weight} AS weight{told} FROM cells"
     )
-    repeats = _find_repeats(database, survey)
+    weightless = " OR ".join(f"coalesce({p.when}, false)" for p in _weight_problems(cells, survey))
+    repeats = find_repeats(database, survey, given, weightless or "false")
     verdict = Check("verdict", _verdicts(cells, survey, repeats=bool(repeats)))
     database.execute(
         f"CREATE VIEW judged AS SELECT i.*, {verdict.number} AS verdict FROM identified i{repeats}"
@@ -70,38 +74,17 @@ def _identifier(cells: Cells, survey: SurveySpec, wave: str) -> str:
 def _nameless(cells: Cells, survey: SurveySpec) -> str:
     if survey.participant is None:
         return "false"
-    return is_one_of(cells.of(survey.participant), {"", *survey.missing})
-
-
-def _find_repeats(database: duckdb.DuckDBPyConnection, survey: SurveySpec) -> str:
-    """Make the table `repeats` of who has several rows, and which of them is `kept`; returns its join.
-
-    Almost always the table is empty, and then there is nothing to join.
-    """
-    policy = survey.duplicates.within_wave
-    if survey.participant is None or policy == "panel":
-        return ""
-    keys = ["identifier", *(f"told_{n}" for n in range(len(told_apart(survey))))]
-    kept = "min" if policy == "keep first" else "max"
-    found = database.execute(
-        f"CREATE TABLE repeats AS SELECT {', '.join(keys)}, {kept}(raw_row) AS kept FROM identified"
-        f" WHERE NOT nameless AND asked > 0 GROUP BY {', '.join(keys)} HAVING count(*) > 1"
-    ).fetchone()
-    if not found or not found[0]:
-        return ""
-    return " LEFT JOIN repeats r ON " + " AND ".join(f"i.{key} = r.{key}" for key in keys)
+    # A word such as NA is nobody's id; a missing value such as 99 may be somebody's number.
+    words = {"", *(value for value in survey.missing if not re.search(r"\d", value))}
+    return is_one_of(cells.of(survey.participant), words)
 
 
 def _verdicts(cells: Cells, survey: SurveySpec, *, repeats: bool) -> tuple[Problem, ...]:
     """Why a row is set aside as a whole. A repeated id shows as the pseudonym: analysts read the table."""
     row, verdicts = "greatest(asked, 1)", []
     if survey.participant is not None:
-        remedy = "fill in the id"
-        verdicts.append(
-            Problem(
-                "nameless", survey.participant, "participant", "the row has no participant id", remedy, row
-            )
-        )
+        reason = "the row has no participant id"
+        verdicts.append(Problem("nameless", survey.participant, "''", reason, "fill in the id", row))
     if columns := told_apart(survey):
         reason = "no question of the codebook that was asked in this wave has this value"
         remedy = "add the question to survey.yaml, or correct the value"
@@ -112,18 +95,22 @@ def _verdicts(cells: Cells, survey: SurveySpec, *, repeats: bool) -> tuple[Probl
         verdicts.append(
             Problem("i.raw_row <> r.kept", survey.participant, "participant", reason, remedy, row)
         )
-    if survey.weight:
-        cell = cells.of(survey.weight)
-        remedy = "correct the weight; 0 is allowed"
-        verdicts += [
-            Problem(when, survey.weight, cell, f"the row's weight {reason}", remedy, row)
-            for when, reason in (
-                (is_one_of(cell, {"", *survey.missing}), "is missing"),
-                ("weight IS NULL", "is not a number"),
-                ("weight < 0", "is negative"),
-            )
-        ]
-    return tuple(verdicts)
+    return (*verdicts, *_weight_problems(cells, survey))
+
+
+def _weight_problems(cells: Cells, survey: SurveySpec) -> tuple[Problem, ...]:
+    """Why no answer of a row can be weighed. Of rows in the view `identified`."""
+    if not survey.weight:
+        return ()
+    cell, remedy = cells.of(survey.weight), "correct the weight; 0 is allowed"
+    return tuple(
+        Problem(when, survey.weight, cell, f"the row's weight {reason}", remedy, "greatest(asked, 1)")
+        for when, reason in (
+            (is_one_of(cell, {"", *survey.missing}), "is missing"),
+            ("weight IS NULL", "is not a number"),
+            ("weight < 0", "is negative"),
+        )
+    )
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,7 @@ def split_report(splits: Path, responses: Path, survey: SurveySpec) -> pd.DataFr
     `train`, `validation` and `test`, and in held-out cells (`held_out`). Levels are those of each
     participant's first wave; who has several options of a demographic is in several levels.
     """
-    shares = ", ".join(
-        f"avg((split = '{split}')::INT) AS {split}" for split in ("train", "validation", "test")
-    )
+    shares = ", ".join(f"avg((split = '{split}')::INT) AS {split}" for split in SPLITS)
     figures = f"count(*) AS participants, {shares}, avg(held_out::INT) AS held_out"
     by_name = {d.name: d for d in survey.demographics}
     strata = [by_name[name] for name in survey.strata]

@@ -45,11 +45,13 @@ LEFT_OUT = {
 
 UNREACHABLE = {
     (
-        "surveys/assets.py",
+        "surveys/wave_assets.py",
         "answer cells {accounted} are",
     ): "says that evsim itself is wrong: no input leads there",
-    ("surveys/assets.py", "clean answers became"): "says that evsim itself is wrong: no input leads there",
-    ("surveys/answers_sql.py", "an intervention is there twice"): "refused before, when the table is read",
+    (
+        "surveys/population_assets.py",
+        "clean answers became",
+    ): "says that evsim itself is wrong: no input leads there",
 }
 """Errors that no situation can reach, by module and words, and why."""
 

@@ -100,6 +100,7 @@ DEMOGRAPHICS = [
         f"checkboxes: {{in_town: Urban, outside: Country}}\n    {AREA}",
     ),
     in_codebook("An option of a demographic is listed twice", AREA, "options: [Rural, Rural]"),
+    in_codebook("Two raw values that are the same", AREA, f'{AREA}\n    codes: {{"1": Urban, "1.0": Rural}}'),
     in_codebook("An option holds the separator", AREA, "several: true\n    options: [Urban, Rural; remote]"),
     in_codebook(
         "An option holds the demographic's own separator",
@@ -118,6 +119,7 @@ DEMOGRAPHICS = [
     in_codebook("Bands overlap", BANDS, "bands: [{label: young, below: 41}, {label: old, at_least: 40}]"),
     in_codebook("Bands together with codes", BANDS, f"{BANDS}\n    codes: {{99: old}}"),
     in_codebook("A band's label is not among the options", BANDS, f"{BANDS}\n    options: [young, elderly]"),
+    in_codebook("A wave's name with a capital letter", AREA, f"{AREA}\n    waves: [UK-*]"),
     in_codebook("A stratum that is no demographic", TITLE, f"{TITLE}\nstrata: [gender]"),
 ]
 

@@ -36,7 +36,7 @@ WIDE = """\
 person,weight,area,town,q1,q2,read
 Ann,1,Urban,Ulm,40,often,ham
 Ann,1,Urban,Ulm,50,often,ham
-NA,1,Urban,Ulm,40,often,ham
+,1,Urban,Ulm,40,often,ham
 Bob,NA,Urban,Ulm,40,often,ham
 Cem,heavy,Urban,Ulm,40,often,ham
 Dan,-1,Urban,Ulm,40,often,ham
@@ -49,6 +49,10 @@ Jan,1,Urban,Ulm,40,often,NA
 Kim,1,Urban,Ulm,40,often,spam
 Lea,1,Urban,NA,40,often,ham
 """
+OFFERED = CODEBOOK.replace(
+    "demographics:",
+    "waves: {changes: [{since: 2024-01, questions: {likes: {options: [never, sometimes]}}}]}\ndemographics:",
+)
 KEEP_LAST = CODEBOOK.replace("keep first", "keep last")
 LONG = CODEBOOK.replace("{id: hunger, ", "{id: hunger, where: {item: hunger}, ").replace(
     "- id: likes", "- id: likes\n    where: {item: likes}"
@@ -58,6 +62,10 @@ person,weight,area,town,item,q1,q2,read
 Ann,1,Urban,Ulm,hunger,40,,
 Ann,1,Urban,Ulm,thirst,60,,
 """
+
+
+FIRST_ROWS = "".join(WIDE.splitlines(keepends=True)[:2])
+WAVES = ((CODEBOOK, WIDE), (KEEP_LAST, WIDE), (LONG, LONG_ROWS), (OFFERED, FIRST_ROWS))
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,9 @@ class SetAside:
 
 
 def quarantined() -> list[SetAside]:
-    """What three waves of a small survey have in quarantine."""
+    """What four waves of a small survey have in quarantine."""
     found = []
-    for codebook, content in ((CODEBOOK, WIDE), (KEEP_LAST, WIDE), (LONG, LONG_ROWS)):
+    for codebook, content in WAVES:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             table = cleaned(root, read_survey(put_survey(root, codebook)), content).quarantine

@@ -10,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 
 from evsim_assets.specs.survey import SurveySpec, read_survey
-from evsim_assets.surveys.assets import _checks, _landed, _unreadable, _unusable
 from evsim_assets.surveys.landing import WaveFile, add_wave, misnamed_files
 from evsim_assets.surveys.look import look_at
 from evsim_assets.surveys.observed import removed_waves
+from evsim_assets.surveys.wave_assets import _checks, _landed, _unreadable, _unusable
 from tests.errors.situation import WAVE, Situation, cleaned, codebook_with, in_codebook, put_survey, put_wave
 
 FORMAT = "waves: {format: csv}"
@@ -42,6 +42,22 @@ CHANGES = [
     _change(
         "A change of waves with a label that is none",
         "{since: 2024-06, demographics: {living area: {codes: {1: Town}}}}",
+    ),
+    _change(
+        "A change of waves with an option that the question does not have",
+        "{since: 2024-06, questions: {likes: {options: [never, always]}}}",
+    ),
+    _change(
+        "A change of waves with the options in another order",
+        "{since: 2024-06, questions: {likes: {options: [often, never]}}}",
+    ),
+    _change(
+        "A change of waves with options of a question that has a scale",
+        "{since: 2024-06, questions: {hunger: {options: [little, much]}}}",
+    ),
+    _change(
+        'A change of waves for the "don\'t know" of a question that has none',
+        "{since: 2024-06, questions: {hunger: {dont_know: [99]}}}",
     ),
 ]
 

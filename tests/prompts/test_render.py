@@ -140,6 +140,50 @@ def test_a_question_answered_by_label_has_words_as_its_target(build: Build) -> N
     assert set(table["user"]) == {"-1 = not sure; 0 = No; 1 = Maybe; 2 = Yes"}
 
 
+def test_people_of_a_wave_that_offered_less_read_what_they_were_offered(build: Build) -> None:
+    options = {"options": ["No", "Maybe", "Yes", "Sure"], "dont_know": {**NOT_SURE, "number": 0}}
+    fewer = {"options": ["No", "Yes"], "dont_know": []}
+    survey = snacks(
+        {"id": "words", **options, "answer_by": "label"},
+        {"id": "numbers", **options},
+        {"id": "own", "scale": {"low": 1, "high": 5}, "user": "{low}-{high} {options}"},
+        prompts={
+            "system": "",
+            "user": "{low}-{high}: {options}",
+            "templates": {"b": {"user": "{options}?", "options": {"item": "{label}", "separator": "/"}}},
+        },
+        waves={
+            "changes": [
+                {"waves": ["old-*"], "questions": {"words": fewer, "numbers": {"options": ["Maybe", "Yes"]}}},
+                {"since": "old-3", "questions": {"numbers": {"options": ["No", "Maybe", "Yes"]}}},
+                {"waves": ["late"], "questions": {"words": fewer}},
+            ]
+        },
+    )
+    waves = ("late", "new", "old-1", "old-2", "old-3")
+    asked = [(wave, question) for wave in waves for question in ("words", "numbers", "own")]
+    answers = [{"wave": w, "question": q, "order": i, "answer": 3} for i, (w, q) in enumerate(asked)]
+    table = build(survey, *answers)
+    user = dict(zip(asked, table["user"], strict=True))
+    everything = "0-4: 0 = not sure; 1 = No; 2 = Maybe; 3 = Yes; 4 = Sure"
+    few, some, more = (
+        "1-3: 1 = No; 3 = Yes",
+        "0-3: 0 = not sure; 2 = Maybe; 3 = Yes",
+        "0-3: 0 = not sure; 1 = No; 2 = Maybe; 3 = Yes",
+    )
+    words = {"late": few, "new": everything, "old-1": few, "old-2": few, "old-3": few}
+    numbers = {"late": everything, "new": everything, "old-1": some, "old-2": some, "old-3": more}
+    assert {wave: user[wave, "words"] for wave in waves} == words
+    assert {wave: user[wave, "numbers"] for wave in waves} == numbers
+    assert {user[wave, "own"] for wave in waves} == {"1-5"}
+    other = dict(zip(asked, build(survey, *answers, templates=("b",))["user"], strict=True))
+    assert (other["late", "words"], other["old-1", "numbers"]) == ("No/Yes?", "not sure/Maybe/Yes?")
+    # What is stored of the answer is the question's, whatever the wave.
+    assert table[["low", "high", "step"]].drop_duplicates().to_numpy().tolist() == [[0, 4, 1], [1, 5, 1]]
+    assert table["target"].tolist() == ["Yes", "3", "3"] * 5
+    assert set(table["labels"].dropna()) == {'["not sure", "No", "Maybe", "Yes", "Sure"]'}
+
+
 def test_what_is_missing_of_a_person_is_left_out(build: Build) -> None:
     survey = snacks(
         {"id": "q", "scale": {"low": 0, "high": 9}},
@@ -205,6 +249,17 @@ def test_what_is_held_out_is_out_of_training_and_stays_in_the_test(
     assert loose["split"].tolist() == [split, expected, split, expected, expected, expected]
     table = build(strict, *answers, people=people, held_out=("out",), interventions=read)
     assert table["held_out"].fillna("").tolist() == ["", "question", "question", "cell", "cell", "cell"]
+
+
+def test_a_held_out_intervention_is_known_as_spreadsheets_write_it(
+    ev_shift: SurveySpec, build: Build
+) -> None:
+    held = ev_shift.held_out.model_validate({"interventions": [" 7.0"]})
+    survey = ev_shift.model_copy(update={"held_out": held})
+    answers = [{"question": "post", "order": n, "intervention": i} for n, i in enumerate(("7", "8"))]
+    read = {"7": Intervention("a", {}), "8": Intervention("b", {})}
+    table = build(survey, *answers, people={"p": "train"}, interventions=read)
+    assert table["split"].tolist() == ["held_out", "train"]
 
 
 def test_a_held_out_intervention_that_nobody_wrote_is_refused(ev_shift: SurveySpec, build: Build) -> None:

@@ -1,4 +1,4 @@
-"""A study uses the first participants of each split, the same ones in Python and in SQL."""
+"""A study uses the first participants of each split, the same ones of a frame and of a file."""
 
 from __future__ import annotations
 
@@ -31,18 +31,30 @@ def test_a_larger_sample_holds_a_smaller_one() -> None:
     assert set(small["participant"]) < set(large["participant"])
     train = everybody[everybody["split"] == "train"]
     assert set(train.nsmallest(50, "rank")["participant"]) < set(small["participant"])
-    assert sampled_participants(everybody, None) is everybody
+    assert sampled_participants(everybody, None).equals(everybody)
 
 
 @pytest.mark.parametrize("sample", [None, Sample(), Sample(train=7), Sample(train=9, validation=3, test=2)])
-def test_sql_chooses_the_same_people(tmp_path: Path, sample: Sample | None) -> None:
+def test_the_first_by_rank_and_then_by_name_are_chosen_whatever_the_order_of_the_rows(
+    tmp_path: Path, sample: Sample | None
+) -> None:
     everybody = splits(300)
-    everybody.loc[:, "rank"] = (everybody["rank"] * 40).astype(int) / 40  # ties are broken by name
-    everybody.sample(frac=1, random_state=1).to_parquet(tmp_path / "splits")
+    everybody.loc[:, "rank"] = (everybody["rank"] * 40).astype(int) / 40  # many are of one rank
+    want = set()
+    for split in ENDS:
+        people = everybody[everybody["split"] == split]
+        in_order = sorted(zip(people["rank"], people["participant"], strict=True))
+        asked = getattr(sample, split) if sample else None
+        want |= {name for _, name in in_order[:asked]}
+
+    shuffled = everybody.sample(frac=1, random_state=1)
+    shuffled.to_parquet(tmp_path / "splits")
     with sql.connection() as database:
         query = sampled_participants_sql(sql.parquet([tmp_path / "splits"]), sample)
-        chosen = {name for name, *_ in database.execute(query).fetchall()}
-    assert chosen == set(sampled_participants(everybody, sample)["participant"])
+        assert {name for name, *_ in database.execute(query).fetchall()} == want
+    chosen = sampled_participants(shuffled, sample)
+    assert chosen["participant"].tolist() == [name for name in shuffled["participant"] if name in want]
+    assert list(chosen) == list(everybody)
 
 
 def test_a_sample_larger_than_the_survey_is_refused() -> None:

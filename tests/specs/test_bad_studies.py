@@ -9,6 +9,7 @@ import pytest
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.project import Project, find_project
 from evsim_assets.specs.study import AdapterSpec, StudySpec, read_study, temperature_key
+from evsim_resources.outputs import spec_hash
 
 GOOD = """\
 survey: snacks
@@ -71,6 +72,87 @@ def test_half_the_data_is_seen_twice_as_often(tmp_path: Path) -> None:
     assert training is not None and training.epochs == 6
 
 
+def test_full_takes_fractions_trials_and_penalties_as_lora_does(tmp_path: Path) -> None:
+    study = read(tmp_path, changed("method: qlora", "method: full"))
+    assert [spec.key for spec in study.adapter_specs][3:] == [
+        "m~full~alpha-0.5~d-10~fraction-0.5~trial-1",
+        "m~full~alpha-0.5~d-10~fraction-0.5~trial-2",
+        "m~full~alpha-0.5~d-10",
+        "m~full~alpha-0.5~d-10~trial-2",
+    ]
+    training = study.adapter("m~full~alpha-0.5~d-10~fraction-0.5~trial-1").training
+    assert training is not None and training.epochs == 6
+
+
+def test_what_a_study_says_of_lora_does_not_touch_its_full_adapters(tmp_path: Path) -> None:
+    full = changed("method: qlora", "method: full").replace("lora, training: {rank: 4}", "lora")
+    eight = read(tmp_path, full)
+    nine = read(tmp_path, full.replace("rank: 8", "rank: 9"))
+    same = {spec.key for spec in eight.adapter_specs if spec_hash(spec) == spec_hash(nine.adapter(spec.key))}
+    assert {spec.key for spec in eight.adapter_specs} - same == {"s~lora"}
+    said = eight.adapter("m~full~alpha-0.5~d-10").model_dump(mode="json")["training"]
+    assert not {"rank", "lora_alpha", "dropout"} & set(said) and said["epochs"] == 3
+
+
+def test_a_full_adapter_takes_from_a_preset_what_is_not_lora(tmp_path: Path) -> None:
+    text = changed("{models: [s], method: lora, training: {rank: 4}}", "{models: [s], method: full}")
+    text = text.replace("method: full}", "method: full, training: {preset: ev-shift-paper}}")
+    training = read(tmp_path, text).adapter("s~full").training
+    assert training is not None and (training.loss_on, training.learning_rate) == ("text", 2e-4)
+
+
+def test_a_preset_and_its_values_written_out_are_one_spec_with_one_hash(tmp_path: Path) -> None:
+    """The values are typed from the papers: QLoRA's B.2 and Table 9, EV-shift's App. H and I."""
+    written = {
+        "qlora-paper": "learning_rate: 2.0e-4",
+        "qlora-paper-large": "learning_rate: 1.0e-4",
+        "ev-shift-paper": "learning_rate: 2.0e-4\n  epochs: 3\n  loss_on: text",
+    }
+    qlora = "rank: 64\n  lora_alpha: 16\n  batch_size: 16\n  max_grad_norm: 0.3\n  schedule: constant"
+    plain = GOOD.replace("  epochs: 3\n  rank: 8", "  PLACE")
+    for preset, rest in written.items():
+        short = read(tmp_path, plain.replace("PLACE", f"preset: {preset}")).adapter_specs
+        long = read(tmp_path, plain.replace("PLACE", f"{qlora}\n  {rest}")).adapter_specs
+        assert short == long
+        assert [spec_hash(spec) for spec in short] == [spec_hash(spec) for spec in long]
+    default = read(tmp_path, plain.replace("  PLACE\n", "  {}\n")).adapter_specs
+    assert default == read(tmp_path, plain.replace("PLACE", "preset: qlora-paper")).adapter_specs
+
+
+def test_what_is_written_beside_a_preset_wins_and_a_line_s_preset_wins_over_the_study(tmp_path: Path) -> None:
+    text = changed("rank: 8", "preset: ev-shift-paper\n  rank: 8")
+    text = text.replace("training: {rank: 4}", "training: {preset: qlora-paper-large, batch_size: 4}")
+    study = read(tmp_path, text)
+    lora, qlora = study.adapter("s~lora").training, study.adapter("m~qlora~alpha-0.5~d-10").training
+    assert lora is not None and qlora is not None
+    assert (qlora.rank, qlora.learning_rate, qlora.loss_on) == (8, 2e-4, "text")
+    assert (lora.rank, lora.learning_rate, lora.batch_size, lora.loss_on) == (64, 1e-4, 4, "text")
+
+
+def test_memory_settings_reach_the_adapter_and_leave_its_hash_alone(tmp_path: Path) -> None:
+    """Or a study set to fit another machine would train everything anew."""
+    line = "training: {rank: 4, gradient_checkpointing: true, micro_batch_tokens: 2048}"
+    small = read(tmp_path, changed("training: {rank: 4}", line)).adapter("s~lora")
+    plain = read(tmp_path, GOOD).adapter("s~lora")
+    assert small.training is not None and plain.training is not None
+    assert (small.training.gradient_checkpointing, small.training.micro_batch_tokens) == (True, 2048)
+    assert (plain.training.gradient_checkpointing, plain.training.micro_batch_tokens) == (False, None)
+    assert spec_hash(small) == spec_hash(plain)
+    unweighted = changed("training: {rank: 4}", "training: {rank: 4, survey_weights: false}")
+    assert spec_hash(read(tmp_path, unweighted).adapter("s~lora")) != spec_hash(plain)
+
+
+def test_the_paper_s_study_says_by_presets_what_it_said_in_values() -> None:
+    study = Project(Path(__file__).parents[2]).study("ev_shift_llama2")
+    trained = {spec.key: spec.training for spec in study.adapter_specs if spec.training}
+    assert {t.loss_on for t in trained.values()} == {"text"}
+    assert {t.rank for t in trained.values()} == {64}
+    rates = {key: t.learning_rate for key, t in trained.items()}
+    assert rates.pop("70b~qlora") == 1e-4 and set(rates.values()) == {2e-4}
+    epochs = {t.epochs for t in trained.values()}
+    assert {round(e) for e in epochs} == {3, 6, 30}
+
+
 def test_temperatures_are_sorted_and_unique_and_a_range_includes_both_ends(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).temperature_values == (0, 0.5, 1)
     spread = changed("[1, 0, 0.5, 1]", "{low: 0, high: 1, step: 0.1}")
@@ -90,7 +172,7 @@ CASES = {
         "adapters.2.method",
         "dora",
         "no such choice",
-        "pretrained, lora, qlora",
+        "pretrained, lora, qlora, full",
     ),
     "unknown model": (
         "models: [m]\n",
@@ -178,6 +260,69 @@ CASES = {
         "range",
     ),
     "half a rank": ("rank: 8", "rank: 8.5", 8, "training.rank", 8.5, "integer", "whole number"),
+    "unknown preset": (
+        LORA,
+        "{models: [s], method: lora, training: {preset: qlora}}",
+        11,
+        "adapters.1.training.preset",
+        "qlora",
+        "no such choice",
+        "qlora-paper, qlora-paper-large, ev-shift-paper",
+    ),
+    "presets in a list": (
+        "rank: 8",
+        "preset: [qlora-paper]",
+        8,
+        "training.preset",
+        ["qlora-paper"],
+        "no such choice",
+        "qlora-paper-large",
+    ),
+    "wrong value beside a preset": (
+        "rank: 8",
+        "preset: qlora-paper\n  rank: 0",
+        9,
+        "training.rank",
+        0,
+        "equal to 1",
+        "range",
+    ),
+    "a micro-batch of nothing": (
+        "rank: 8",
+        "micro_batch_tokens: 0",
+        8,
+        "training.micro_batch_tokens",
+        0,
+        "equal to 1",
+        "range",
+    ),
+    "half a yes": (
+        "rank: 8",
+        "survey_weights: 3",
+        8,
+        "training.survey_weights",
+        3,
+        "boolean",
+        "true or false",
+    ),
+    "LoRA where every weight is trained": (
+        LORA,
+        "{models: [s], method: full,\n     training: {rank: 4}}",
+        12,
+        "adapters.1.training.rank",
+        4,
+        "without LoRA",
+        "method: lora",
+    ),
+    "a preset for a pretrained": (
+        "{models: [s, m], method: pretrained}",
+        "{models: [s, m], method: pretrained, training: {preset: qlora-paper}}",
+        10,
+        "adapters.0.training",
+        None,
+        "not trained",
+        "change the method",
+    ),
     "a trained pretrained": (
         "{models: [s, m], method: pretrained}",
         "{models: [s, m], method: pretrained, trials: 3}",
@@ -255,7 +400,7 @@ def test_a_wrong_study_names_file_line_field_value_and_remedy(tmp_path: Path, ca
 def test_the_remedy_for_an_unknown_method_lists_no_quotes(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         read(tmp_path, changed("method: qlora", "method: dora"))
-    assert caught.value.remedy == "use one of: pretrained, lora, qlora"
+    assert caught.value.remedy == "use one of: pretrained, lora, qlora, full"
 
 
 def test_a_study_whose_file_has_an_impossible_name_is_refused(tmp_path: Path) -> None:

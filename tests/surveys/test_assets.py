@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 
 from evsim_assets.running.worker import _failure
 from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.specs.waves import WaveChange, WaveFormat, Waves
-from evsim_assets.surveys.assets import survey_assets
 from evsim_assets.surveys.observed import changed_waves, removed_waves
+from evsim_assets.surveys.population_assets import population_assets
+from evsim_assets.surveys.wave_assets import wave_assets
 from evsim_resources.lake import Lake
 from evsim_resources.records import Records
 from evsim_resources.tables import TableIOManager
@@ -30,6 +32,10 @@ BESIDE = {"clean_wave": "quarantine", "responses": "superseded", "splits": "spli
 """What is made together with what."""
 
 
+def survey_assets(spec: SurveySpec) -> list[Any]:
+    return [*wave_assets(spec), *population_assets(spec)]
+
+
 class Survey:
     """A survey of one question, its lake and its instance."""
 
@@ -39,7 +45,10 @@ class Survey:
         self.instance = dg.DagsterInstance.ephemeral()
 
     def land(self, wave: str, answers: list[Any]) -> None:
-        rows = [f"{wave}-{n},Urban,{answer}" for n, answer in enumerate(answers)]
+        self.land_people(wave, [(f"{wave}-{n}", "Urban", answer) for n, answer in enumerate(answers)])
+
+    def land_people(self, wave: str, people: list[tuple[str, str, Any]]) -> None:
+        rows = [",".join(map(str, cells)) for cells in people]
         (self.spec.folder / "waves" / f"{wave}.csv").write_text("\n".join(["person,area,q1", *rows]) + "\n")
         for event in changed_waves(self.spec, self.instance):
             self.instance.add_dynamic_partitions("snacks_wave", [str(event.partition)])
@@ -136,13 +145,13 @@ def test_the_daemon_tries_a_bad_wave_once_more_and_makes_nothing_from_it(survey:
         return asked
 
     survey.land("w1", GOOD)
-    assert live(6) == ["raw_wave w1", "clean_wave w1", "responses", "drift", "splits"]
+    assert live(6) == ["raw_wave w1", "clean_wave w1", "drift", "responses", "splits"]
     survey.land("w1", BAD)
     assert live(8) == ["raw_wave w1", "clean_wave w1", "clean_wave w1"]
-    survey.land("w2", GOOD)  # its check passes: `responses` still waits for the other wave
+    survey.land("w2", GOOD)  # its check passes: `responses` and `drift` still wait for the other wave
     assert live(8) == ["raw_wave w2", "clean_wave w2"]
     survey.land("w1", GOOD[:-1])
-    assert live(8) == ["raw_wave w1", "clean_wave w1", "responses", "drift", "splits"]
+    assert live(8) == ["raw_wave w1", "clean_wave w1", "drift", "responses", "splits"]
 
 
 def test_a_wave_whose_file_is_gone_is_spoken_of_and_stays(survey: Survey) -> None:
@@ -238,7 +247,36 @@ def test_drift_between_waves_warns_and_blocks_nothing(survey: Survey) -> None:
     assert "first" in str(check.description)
     table = survey.lake.read_table(["snacks", "drift"])
     question = table[(table["kind"] == "question") & (table["measure"] == "wasserstein")]
-    assert question["value"].tolist() == pytest.approx([50, 50]) and question["drifted"].all()
+    assert question["value"].tolist() == pytest.approx([50]) and question["drifted"].all()
+
+
+@pytest.mark.parametrize("policy", ["panel", "keep first", "keep last"])
+def test_the_same_people_with_the_same_answers_are_no_drift_whichever_wave_s_answers_count(
+    survey: Survey, policy: Any
+) -> None:
+    duplicates = survey.spec.duplicates.model_copy(update={"across_waves": policy})
+    survey.spec = survey.spec.model_copy(update={"duplicates": duplicates})
+    people = [(f"p{n}", "Urban" if n % 3 else "Rural", n % 50) for n in range(400)]
+    for wave in ("w1", "w2"):
+        survey.land_people(wave, people + [(f"{wave}-{n}", "Urban", 99) for n in range(8)])
+        assert survey.clean(wave).success
+    assert survey.run("responses", "superseded").success
+    result = survey.run("drift")
+    assert result.success and all(check.passed for check in result.get_asset_check_evaluations())
+    table = survey.lake.read_table(["snacks", "drift"])
+    assert table["n_wave"].eq(408).all() and table["n_reference"].eq(408).all()
+    assert np.allclose(table[["value", "low"]].astype(float), 0, atol=1e-12)
+    assert set(table["measure"]) == {"psi", "wasserstein", "total_variation"}
+
+
+def test_a_wave_that_was_taken_out_is_out_of_drift_too(survey: Survey) -> None:
+    for wave in ("w1", "w2", "w3"):
+        survey.land(wave, GOOD)
+        assert survey.clean(wave).success
+    survey.instance.delete_dynamic_partition("snacks_wave", "w2")
+    assert survey.run("drift").success
+    table = survey.lake.read_table(["snacks", "drift"])
+    assert set(zip(table["wave"], table["reference_waves"], strict=True)) == {("w3", "w1")}
 
 
 def test_a_wave_whose_demographic_is_in_codes_nobody_stated_blocks_and_says_which(survey: Survey) -> None:

@@ -183,18 +183,34 @@ def test_of_a_doubled_participant_the_first_row_is_kept_and_the_id_is_nowhere(ma
     assert cleaned.answers.loc[cleaned.answers["question"] == "first", "answer"].tolist() == [10, 10]
     aside = only(cleaned)
     assert (aside["row"], aside["column"]) == (2, "person")
-    assert "first row is kept" in str(aside["reason"]) and aside["value"] == pseudonym("snacks", "ann")
+    assert "the first usable one counts" in str(aside["reason"]) and aside["value"] == pseudonym(
+        "snacks", "ann"
+    )
     assert cleaned.counts == {"cells": 9, "used": 6, "missing": 0, "quarantined": 3}
     for table in (cleaned.answers, cleaned.quarantine):
         assert "ann" not in table.to_csv() and "bob" not in table.to_csv()
 
 
 @pytest.mark.parametrize("missing", [["", "NA"], ["NA"]])
-def test_a_row_without_a_participant_is_set_aside(make_survey: Any, missing: list[str]) -> None:
+def test_a_row_without_a_participant_is_set_aside_and_shows_nobody_s_name(
+    make_survey: Any, missing: list[str]
+) -> None:
     cleaned = clean(make_survey(missing=missing), GOOD, row(person=""))
     aside = only(cleaned)
-    assert (aside["row"], aside["column"]) == (2, "person") and "no participant id" in aside["reason"]
+    assert (aside["row"], aside["column"], aside["value"]) == (2, "person", "")
+    assert "no participant id" in aside["reason"]
     assert cleaned.counts == {"cells": 6, "used": 3, "missing": 0, "quarantined": 3}
+
+
+def test_a_participant_whose_number_is_a_missing_value_of_answers_takes_part(make_survey: Any) -> None:
+    rows = [row(person="98"), row(person="99", q1="99"), row(person="99.0", q1="98")]
+    cleaned = clean(make_survey(missing=["", 99], duplicates={"within_wave": "panel"}), *rows)
+    answers = cleaned.answers.groupby("participant", sort=False)["answer"].agg(list).to_dict()
+    assert answers == {
+        pseudonym("snacks", "98"): [10, 20, 30],
+        pseudonym("snacks", "99"): [20, 30, 98, 20, 30],
+    }
+    assert cleaned.counts == {"cells": 9, "used": 8, "missing": 1, "quarantined": 0}
 
 
 def test_a_pseudonym_is_stable_within_a_survey_and_another_in_another() -> None:
@@ -249,10 +265,64 @@ def test_of_a_doubled_participant_the_last_row_or_every_row_can_be_kept(make_sur
         == [pseudonym("snacks", "bob")] * 3 + [pseudonym("snacks", "ann")] * 3
     )
     assert (only(last)["row"], last.counts["quarantined"]) == (1, 3)
-    assert "last row is kept" in only(last)["reason"]
+    assert "the last usable one counts" in only(last)["reason"]
     panel = clean(make_survey(duplicates={"within_wave": "panel"}), *rows)
     assert panel.quarantine.empty and panel.people == 2
     assert panel.answers["order"].tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 5]
+
+
+LIVING = [{"name": "home", "column": "home", "options": ["alone", "spouse"]}]
+BROKEN_OFF = {"q1": "", "q2": "", "q3": ""}
+
+
+@pytest.mark.parametrize(
+    ("policy", "rows", "counting"),
+    [
+        ("keep last", [{"q1": "1"}, {"q1": "2"}, {"area": ""}], 2),
+        ("keep last", [{"q1": "1"}, {"area": "-1"}, {"area": "much"}], 1),
+        ("keep first", [{"area": "NA"}, {"q1": "2"}, {"q1": "3"}], 2),
+        ("keep first", [BROKEN_OFF, {"q1": "2"}], 2),
+        ("keep last", [{"q1": "1"}, BROKEN_OFF], 1),
+        ("keep last", [{"q1": "1"}, {"q1": "101", "read2": "5", "q3": "NA"}], 1),
+        ("keep last", [{"q1": "1"}, BROKEN_OFF | {"q3": "3"}], 2),  # one answer makes a row usable
+        ("keep last", [{"q1": "1"}, {"area": "0"}], 2),  # and so does a weight of nothing
+        ("keep first", [{"area": ""}, BROKEN_OFF], 1),  # neither is usable
+        ("keep last", [{"area": ""}, BROKEN_OFF], 2),
+    ],
+)
+def test_a_row_that_cannot_be_used_displaces_no_row_that_can(
+    make_survey: Any, policy: str, rows: list[dict[str, str]], counting: int
+) -> None:
+    survey = make_survey(weight="area", demographics=LIVING, duplicates={"within_wave": policy})
+    common = {"area": "1", "home": "alone"}
+    alone = clean(survey, row(**common | rows[counting - 1]), row(**common, person="bob"))
+    together = clean(survey, *(row(**common | cells) for cells in rows), row(**common, person="bob"))
+
+    assert together.answers.to_dict("records") == alone.answers.to_dict("records")
+    assert (together.people, together.demographics) == (alone.people, alone.demographics)
+    others = 3 * (len(rows) - 1)
+    assert together.counts == alone.counts | {
+        "cells": alone.counts["cells"] + others,
+        "quarantined": alone.counts["quarantined"] + others,
+    }
+    said = together.quarantine[together.quarantine["column"] == "person"]
+    assert said["row"].tolist() == [n for n in range(1, len(rows) + 1) if n != counting]
+    assert set(said["value"]) == {pseudonym("snacks", "ann")}
+    assert said["reason"].str.endswith(f"the {policy.split()[1]} usable one counts").all()
+
+
+def test_in_a_long_file_a_later_row_of_one_question_displaces_only_if_it_answers(make_survey: Any) -> None:
+    rows = [
+        ["ann", "Urban", "tea", "4"],
+        ["ann", "Urban", "nuts", "3"],
+        ["ann", "Urban", "tea", ""],
+        ["ann", "Urban", "nuts", "5"],
+    ]
+    survey = make_survey(**LONG, duplicates={"within_wave": "keep last"})
+    cleaned = clean_rows(survey, ["person", "area", "item", "rating"], rows, {}, survey.folder / "made")
+    assert cleaned.answers[["question", "answer"]].to_numpy().tolist() == [["tea", 4], ["nuts", 5]]
+    assert cleaned.quarantine["row"].tolist() == [2, 3]
+    assert cleaned.counts == {"cells": 4, "used": 2, "missing": 0, "quarantined": 2}
 
 
 def one_question(**codebook: Any) -> list[dict[str, Any]]:

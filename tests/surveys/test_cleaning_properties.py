@@ -102,37 +102,61 @@ class Reference:
 
     def is_nameless(self, row: Row) -> bool:
         column = self.survey.participant
-        return column is not None and (row[column] == "" or is_one_of(row[column], self.survey.missing))
+        words = ["", *(value for value in self.survey.missing if not any(c.isdigit() for c in value))]
+        return column is not None and canonical(row[column]) in map(canonical, words)
 
     def rows_kept_of_each_participant(self, rows: list[Row]) -> set[int]:
         where = sorted({column for question in self.survey.questions for column in question.where})
-        kept: dict[tuple[str, ...], int] = {}
+        rows_of: dict[tuple[str, ...], list[int]] = {}
         for number, row in enumerate(rows, 1):
             if self.is_nameless(row) or not any(is_row_of(q, row) for q in self.survey.questions):
                 continue
             key = (self.identifier(number, row), *(canonical(row[column]) for column in where))
             if self.survey.duplicates.within_wave == "panel":
                 key = (str(number),)
-            if self.survey.duplicates.within_wave == "keep last" or key not in kept:
-                kept[key] = number
-        return set(kept.values())
+            rows_of.setdefault(key, []).append(number)
+        kept = set()
+        for numbers in rows_of.values():
+            usable = [number for number in numbers if self.is_usable(rows[number - 1])]
+            last = self.survey.duplicates.within_wave == "keep last"
+            kept.add((usable or numbers)[-1 if last else 0])
+        return kept
+
+    def is_usable(self, row: Row) -> bool:
+        """Whether the row has a weight, and one answer at least."""
+        if self.weightless(row):
+            return False
+        answers = [
+            (question, pair, self.meaning(question, row[pair.answer]))
+            for question in self.survey.questions
+            if is_row_of(question, row)
+            for pair in question.columns
+        ]
+        return any(
+            meant != "missing" and self.what_is_wrong(question, pair, row, meant) is None
+            for question, pair, meant in answers
+        )
+
+    def weightless(self, row: Row) -> bool:
+        if self.survey.weight is None:
+            return False
+        cell = row[self.survey.weight]
+        weight = as_number(cell)
+        return is_one_of(cell, self.survey.missing) or weight is None or weight < 0
 
     def why_set_aside(
         self, number: int, row: Row, is_asked: bool, participant: str, kept_rows: set[int]
     ) -> tuple[str, str] | None:
         """Column and value of a row that is set aside as a whole."""
         if self.is_nameless(row):
-            return str(self.survey.participant), participant
+            return str(self.survey.participant), ""
         if not is_asked:
             column = next(column for question in self.survey.questions for column in question.where)
             return column, row[column]
         if number not in kept_rows:
             return str(self.survey.participant), participant
-        if self.survey.weight is not None:
-            cell = row[self.survey.weight]
-            weight = as_number(cell)
-            if is_one_of(cell, self.survey.missing) or weight is None or weight < 0:
-                return self.survey.weight, cell
+        if self.weightless(row):
+            return str(self.survey.weight), row[str(self.survey.weight)]
         return None
 
     # what is known of the person

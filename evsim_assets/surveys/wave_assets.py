@@ -1,6 +1,7 @@
-"""Dagster assets of a survey: raw waves, clean waves, quarantine, responses, splits, drift.
+"""Dagster assets of a survey's single waves: raw waves, clean waves, quarantine.
 
-Belongs here: reading inputs, calling the stage, attaching metadata. Not here: any computation.
+Belongs here: reading inputs, calling the stage, attaching metadata. Not here: any computation, what
+there is of all waves together (`population_assets.py`).
 """
 
 import shutil
@@ -15,9 +16,7 @@ import pandas as pd
 from evsim_assets.automation import cheap
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import SurveySpec
-from evsim_assets.surveys.cleaning import clean_wave
-from evsim_assets.surveys.drift import drift, drift_summary
-from evsim_assets.surveys.drift_figure import drift_figure
+from evsim_assets.surveys.cleaning import QUARANTINE_LIMIT, clean_wave
 from evsim_assets.surveys.landing import (
     WaveFile,
     intervention_texts,
@@ -26,20 +25,16 @@ from evsim_assets.surveys.landing import (
 )
 from evsim_assets.surveys.observed import waves_partitions
 from evsim_assets.surveys.reading import read_cells
-from evsim_assets.surveys.responses import merge_waves
-from evsim_assets.surveys.splits import split_participants, split_report, uneven_shares
 from evsim_resources.compute import failure
-from evsim_resources.lake import DIMENSION, Lake, TableFiles
+from evsim_resources.lake import DIMENSION, Lake
 from evsim_resources.outputs import (
     OWNERS,
     about,
     counts_metadata,
     markdown,
-    picture,
     refusing,
     spec_hash,
     table_file_output,
-    table_output,
 )
 from evsim_resources.versions import VersionedStore
 
@@ -47,17 +42,9 @@ VERSION = "2"
 CELLS = "cells.parquet"
 """The name of a raw file's cells, beside it in its version."""
 
-QUARANTINE_LIMIT = 0.05
-"""Share of a wave's answer cells in quarantine above which the wave blocks what follows."""
 
-
-def survey_assets(survey: SurveySpec) -> list[Any]:
-    """The assets of one survey, keyed `[<survey>, <asset>]`."""
-    return [*_wave_assets(survey), *_population_assets(survey)]
-
-
-def _wave_assets(survey: SurveySpec) -> list[Any]:
-    """What there is of every wave."""
+def wave_assets(survey: SurveySpec) -> list[Any]:
+    """The assets of every wave, keyed `[<survey>, <asset>]`."""
     waves = waves_partitions(survey)
     said = about(f"{survey.title}.", survey)
     common: dict[str, Any] = {"group_name": survey.name, "owners": OWNERS}
@@ -72,7 +59,7 @@ def _wave_assets(survey: SurveySpec) -> list[Any]:
     }
 
     wave_file = dg.AssetSpec(
-        _key(survey, "wave_file"),
+        survey_key(survey, "wave_file"),
         partitions_def=waves,
         kinds={"csv" if survey.waves.format == "csv" else "file"},
         **common,
@@ -80,7 +67,7 @@ def _wave_assets(survey: SurveySpec) -> list[Any]:
     )
 
     @dg.asset(
-        key=_key(survey, "raw_wave"),
+        key=survey_key(survey, "raw_wave"),
         partitions_def=waves,
         deps=[wave_file],
         kinds={"file"},
@@ -112,12 +99,12 @@ def _wave_assets(survey: SurveySpec) -> list[Any]:
         group_name=survey.name,
         outs={
             "clean_wave": dg.AssetOut(
-                key=_key(survey, "clean_wave"),
+                key=survey_key(survey, "clean_wave"),
                 description=f"The wave's usable answers, one row an answer, by the codebook. {said}",
                 **of_wave,
             ),
             "quarantine": dg.AssetOut(
-                key=_key(survey, "quarantine"),
+                key=survey_key(survey, "quarantine"),
                 description=f"Cells and rows that could not be used, with value, reason and remedy. {said}",
                 **of_wave,
             ),
@@ -125,19 +112,19 @@ def _wave_assets(survey: SurveySpec) -> list[Any]:
         check_specs=[
             dg.AssetCheckSpec(
                 "every_cell_accounted_for",
-                asset=_key(survey, "clean_wave"),
+                asset=survey_key(survey, "clean_wave"),
                 blocking=True,
                 description="Raw answer cells = used + missing + quarantined.",
             ),
             dg.AssetCheckSpec(
                 "few_in_quarantine",
-                asset=_key(survey, "clean_wave"),
+                asset=survey_key(survey, "clean_wave"),
                 blocking=True,
                 description=f"At most {QUARANTINE_LIMIT:.0%} of the answer cells are in quarantine.",
             ),
             dg.AssetCheckSpec(
                 "demographics_as_stated",
-                asset=_key(survey, "clean_wave"),
+                asset=survey_key(survey, "clean_wave"),
                 blocking=True,
                 description=f"Of each demographic at most {QUARANTINE_LIMIT:.0%} are in quarantine.",
             ),
@@ -163,7 +150,7 @@ def _wave_assets(survey: SurveySpec) -> list[Any]:
                 *_checks(survey, cleaned.counts, cleaned.repeated),
                 dg.AssetCheckResult(
                     check_name="demographics_as_stated",
-                    asset_key=_key(survey, "clean_wave"),
+                    asset_key=survey_key(survey, "clean_wave"),
                     passed=unreadable is None,
                 ),
             ]
@@ -184,145 +171,8 @@ def _wave_assets(survey: SurveySpec) -> list[Any]:
     return [wave_file, raw_wave, clean]
 
 
-def _population_assets(survey: SurveySpec) -> list[Any]:
-    """What there is of all waves together."""
-    said = about(f"{survey.title}.", survey)
-    common: dict[str, Any] = {"group_name": survey.name, "owners": OWNERS}
-    cheap_table: dict[str, Any] = {
-        "kinds": {"parquet"},
-        "owners": OWNERS,
-        "automation_condition": cheap(),
-    }
-    merging = spec_hash([d.slug for d in survey.demographics], survey.duplicates)
-    splitting = spec_hash(survey.splits, survey.held_out.cells, survey.strata)
-    drifting = spec_hash(
-        survey.title, survey.simulated, survey.demographics, [q.answer_scale for q in survey.questions]
-    )
-    from_responses = {"responses": dg.AssetIn(key=_key(survey, "responses"))}
-
-    @dg.multi_asset(
-        name=f"{survey.name}__responses",
-        group_name=survey.name,
-        ins={"clean_wave": dg.AssetIn(key=_key(survey, "clean_wave"))},
-        outs={
-            "responses": dg.AssetOut(
-                key=_key(survey, "responses"),
-                description=f"The answers of all waves, one row an answer. {said}",
-                code_version=f"{VERSION}.{merging}",
-                **cheap_table,
-            ),
-            "superseded": dg.AssetOut(
-                key=_key(survey, "superseded"),
-                description=f"Answers of people of several waves, set aside by the stated policy. {said}",
-                code_version=f"{VERSION}.{merging}",
-                **cheap_table,
-            ),
-        },
-        check_specs=[
-            dg.AssetCheckSpec(
-                "every_answer_accounted_for",
-                asset=_key(survey, "responses"),
-                blocking=True,
-                description="Clean answers = responses + superseded.",
-            )
-        ],
-    )
-    def responses(clean_wave: TableFiles, lake: Lake) -> Iterator[Any]:
-        with lake.scratch() as scratch:
-            merged = refusing(merge_waves, clean_wave.paths, survey, scratch)
-            accounted = merged.counts["kept"] + merged.counts["superseded"] == merged.counts["clean"]
-            check = dg.AssetCheckResult(
-                check_name="every_answer_accounted_for",
-                asset_key=_key(survey, "responses"),
-                passed=accounted,
-                metadata=counts_metadata(merged.counts),
-            )
-            if not accounted:
-                yield check
-                raise failure(_lost(survey, merged.counts))
-            yield table_file_output(merged.superseded, output_name="superseded")
-            yield table_file_output(
-                merged.responses, output_name="responses", **counts_metadata(merged.counts)
-            )
-            yield check
-
-    @dg.multi_asset(
-        name=f"{survey.name}__splits",
-        group_name=survey.name,
-        ins=from_responses,
-        outs={
-            "splits": dg.AssetOut(
-                key=_key(survey, "splits"),
-                description=f"Train, validation or test for every participant, by a keyed hash. {said}",
-                code_version=f"{VERSION}.{splitting}",
-                **cheap_table,
-            ),
-            "split_report": dg.AssetOut(
-                key=_key(survey, "split_report"),
-                description=f"Shares of the splits, over all and in each stratum. {said}",
-                code_version=f"{VERSION}.{splitting}",
-                **cheap_table,
-            ),
-        },
-        check_specs=[
-            dg.AssetCheckSpec(
-                "shares_as_stated",
-                asset=_key(survey, "splits"),
-                description="Of a thousand people or more, shares are within a point of the codebook's."
-                " Warns; blocks nothing.",
-            )
-        ],
-    )
-    def splits(responses: TableFiles, lake: Lake) -> Iterator[Any]:
-        with lake.scratch() as scratch:
-            made = scratch / "splits.parquet"
-            refusing(split_participants, responses.paths[0], survey, made)
-            report = split_report(made, responses.paths[0], survey)
-            yield table_output(report, output_name="split_report", shares=markdown(report.round(3)))
-            uneven = uneven_shares(report, made, survey)
-            yield table_file_output(made, output_name="splits")
-            yield dg.AssetCheckResult(
-                check_name="shares_as_stated",
-                asset_key=_key(survey, "splits"),
-                passed=uneven is None,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=uneven,
-            )
-
-    @dg.asset(
-        key=_key(survey, "drift"),
-        ins=from_responses,
-        kinds={"parquet", "plot"},
-        code_version=f"{VERSION}.{drifting}",
-        automation_condition=cheap(),
-        check_specs=[
-            dg.AssetCheckSpec(
-                "waves_alike",
-                asset=_key(survey, "drift"),
-                description="No demographic and no question of a wave is further from the waves before"
-                " than chance explains. Warns; blocks nothing.",
-            )
-        ],
-        **common,
-        description=f"How each wave differs from those before: shares and ratings, with intervals. {said}",
-    )
-    def drifted(responses: TableFiles) -> Iterator[Any]:
-        table = refusing(drift, responses.paths[0], survey)
-        passed, summary = drift_summary(table)
-        plot = drift_figure(table, title=survey.title, simulated=survey.simulated)
-        yield table_output(table, plot=picture(plot, "Drift between waves"), summary=summary)
-        yield dg.AssetCheckResult(
-            check_name="waves_alike",
-            asset_key=_key(survey, "drift"),
-            passed=passed,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=summary,
-        )
-
-    return [responses, splits, drifted]
-
-
-def _key(survey: SurveySpec, name: str) -> dg.AssetKey:
+def survey_key(survey: SurveySpec, name: str) -> dg.AssetKey:
+    """The key of an asset of the survey."""
     return dg.AssetKey([survey.name, name])
 
 
@@ -390,13 +240,13 @@ def _checks(survey: SurveySpec, counts: Mapping[str, int], repeated: int = 0) ->
     return [
         dg.AssetCheckResult(
             check_name="every_cell_accounted_for",
-            asset_key=_key(survey, "clean_wave"),
+            asset_key=survey_key(survey, "clean_wave"),
             passed=accounted == counts["cells"],
             metadata=counts_metadata(counts),
         ),
         dg.AssetCheckResult(
             check_name="few_in_quarantine",
-            asset_key=_key(survey, "clean_wave"),
+            asset_key=survey_key(survey, "clean_wave"),
             passed=share <= QUARANTINE_LIMIT,
             metadata={"share": share, "limit": QUARANTINE_LIMIT},
         ),
@@ -436,12 +286,3 @@ def _unreadable(survey: SurveySpec, file: Path, demographics: Sequence[Mapping[s
                 " for this wave alone under waves.changes",
             )
     return None
-
-
-def _lost(survey: SurveySpec, counts: Mapping[str, int]) -> BadInput:
-    return BadInput(
-        f"{counts['clean']} clean answers became {counts['kept']} responses and"
-        f" {counts['superseded']} superseded ones; the responses are as they were",
-        file=survey.name,
-        remedy="this is an error of evsim: report it with the codebook",
-    )

@@ -1,4 +1,4 @@
-"""The command line: `evsim run`, `status`, `ui`, `sql`, and `survey …` (`survey_cli.py`).
+"""The command line: `evsim run`, `plan`, `status`, `ui`, `sql`, and `survey …` (`survey_cli.py`).
 
 Belongs here: options, and what is printed. Not here: anything done (each command calls one room).
 Heavy imports stay inside the commands, so that `evsim --help` answers at once.
@@ -97,6 +97,25 @@ def status(
             if reason:
                 examples.setdefault(node.name, f"{node.partition}: {reason}" if node.partition else reason)
         console.print(_status_table(by_asset, examples))
+
+
+@app.command()
+def plan(
+    study: Annotated[
+        str | None, typer.Argument(help="A study of data/studies; the first by name if left out.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0.1, help="GB to judge by, in place of what is free here.")
+    ] = None,
+) -> None:
+    """What training each adapter would take: tokens, memory and time. Runs nothing; exits 1 where one
+    cannot fit."""
+    from evsim_assets.planning.command import plan as show_plan_of
+
+    project = find_project()
+    at_hand = round(memory * 1e9) if memory is not None else None
+    if not show_plan_of(project, study or _first_study(project), at_hand):
+        raise typer.Exit(1)
 
 
 @app.command()

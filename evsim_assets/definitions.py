@@ -16,8 +16,9 @@ from evsim_assets.prompts.assets import prompt_assets
 from evsim_assets.reports.assets import report_assets
 from evsim_assets.simulation.assets import simulation_assets
 from evsim_assets.specs.project import Project, find_project
-from evsim_assets.surveys.assets import survey_assets
 from evsim_assets.surveys.observed import look_for_waves
+from evsim_assets.surveys.population_assets import population_assets
+from evsim_assets.surveys.wave_assets import wave_assets
 from evsim_resources.compute import Compute
 from evsim_resources.lake import Lake
 from evsim_resources.models import ModelHub
@@ -53,7 +54,7 @@ def build_definitions(
     assets: list[Any] = []
     sensors, schedules = [], []
     for survey in surveys.values():
-        assets += survey_assets(survey)
+        assets += [*wave_assets(survey), *population_assets(survey)]
         sensors.append(wave_sensor(survey, look_for_waves))
     for study in chosen:
         survey = surveys[study.survey]

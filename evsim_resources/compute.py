@@ -3,6 +3,7 @@
 Belongs here: refusing a device that is not there, and running a function. Not here: what runs.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -10,6 +11,9 @@ import dagster as dg
 
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import ComputeSpec
+
+PROCESSES = "EVSIM_TRAINING_PROCESSES"
+"""Environment variable: how many processes of this machine train one adapter together (1 unless said)."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -44,6 +48,23 @@ class Compute(dg.ConfigurableResource):
                 value=spec.precision,
                 remedy="set compute.precision: fp32 in the study",
             )
+
+    @property
+    def training_processes(self) -> int:
+        """How many processes train one adapter together: of the machine, so of its environment.
+
+        Raises:
+            BadInput: the environment says something that is no number of processes.
+        """
+        said = os.environ.get(PROCESSES, "1")
+        if not said.isdecimal() or int(said) < 1:
+            raise BadInput(
+                "that is no number of processes",
+                field=PROCESSES,
+                value=said,
+                remedy="set it to the number of this machine's GPUs, or unset it",
+            )
+        return int(said)
 
     def run(
         self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs

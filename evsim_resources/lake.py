@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
+from evsim_assets.durable import sync
 from evsim_assets.specs.errors import BadInput
 
 DIMENSION = "evsim/partition_dimension"
@@ -211,7 +212,7 @@ def move_atomically(file: Path, target: UPath) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if is_local(target):
             sweep(local(target.parent), UNFINISHED)
-            _sync(file)
+            sync(file)  # before it gets its name, so that a crash leaves no empty table
             try:
                 os.replace(file, local(target))
                 return
@@ -244,20 +245,11 @@ def _replace(target: Path, fill: Callable[[Path], Any]) -> None:
     temporary = target.parent / f".{target.name}.{writer()}-{uuid.uuid4().hex}.tmp"
     try:
         fill(temporary)
-        _sync(temporary)
+        sync(temporary)  # before it gets its name
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _sync(file: Path) -> None:
-    """The file's bytes on the disk before it gets its name, so that a crash leaves no empty table."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def writer() -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 
 from upath import UPath
 
+from evsim_assets.durable import fingerprint, fingerprints, sync_files
 from evsim_assets.specs.errors import BadInput
 from evsim_resources.lake import (
     UNFINISHED,
@@ -75,12 +75,7 @@ class VersionedStore:
         workplace = Path(tempfile.mkdtemp(prefix=f".writing-{writer()}-", dir=parent))
         try:
             said = dict(fill(workplace))
-            files = {
-                path.relative_to(workplace).as_posix(): _fingerprint(path)
-                for path in sorted(workplace.rglob("*"))
-                if path.is_file()
-            }
-            manifest = {**said, "files": files}
+            manifest = {**said, "files": fingerprints(workplace)}
             text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
             version = _id(text.encode())
             self._publish(workplace, version, text)
@@ -151,7 +146,7 @@ class VersionedStore:
         target = self.folder / version
         if is_local(target) and not (target / MANIFEST).exists():
             (workplace / MANIFEST).write_text(manifest, encoding="utf-8")
-            _sync(workplace)
+            sync_files(workplace)  # before it is named, so that a crash leaves no empty file
             if target.exists():  # a folder without a manifest: what a killed process left
                 shutil.rmtree(str(target))
             workplace.chmod(0o755)
@@ -170,7 +165,7 @@ class VersionedStore:
             return Path(str(source))
         target = Path(tempfile.gettempdir()) / "evsim-versions" / version
         for name, expected in manifest["files"].items():
-            if not (target / name).is_file() or _fingerprint(target / name) != expected:
+            if not (target / name).is_file() or fingerprint(target / name) != expected:
                 try:
                     content = (source / name).read_bytes()
                 except FileNotFoundError:
@@ -182,7 +177,7 @@ class VersionedStore:
         for name, expected in files.items():
             if not (folder / name).is_file():
                 raise self._gone(version, name)
-            found = _fingerprint(folder / name)
+            found = fingerprint(folder / name)
             if found != dict(expected):
                 raise BadInput(
                     f"the file is not what was stored: expected {expected['bytes']} bytes with SHA-256"
@@ -203,19 +198,3 @@ class VersionedStore:
 def _id(manifest: bytes) -> str:
     """A version's name: the beginning of its manifest's hash, so that the manifest is checked too."""
     return hashlib.sha256(manifest).hexdigest()[:16]
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _sync(folder: Path) -> None:
-    """Everything in the folder on the disk before it is named, so that a crash leaves no empty file."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

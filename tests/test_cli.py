@@ -119,3 +119,46 @@ def test_status_names_every_asset_in_full_on_a_narrow_terminal(
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:] if line[2:3].strip()}
     assert rows["generations"] == ["4", "s~pretrained|0.0:", "missing"]
     assert {"answer_distributions", "adapter_checkpoint", "raw_wave", "report"} <= set(rows)
+
+
+def test_a_plan_says_what_training_takes_and_makes_nothing(
+    project_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ended = evsim_ended(project_folder, "plan", "small")
+    said = ended.stdout
+    assert ended.returncode == 0, said + ended.stderr
+    assert "small: the prompts as the landed waves would make them now (missing)" in said
+    rows = {line.split()[0]: line.split() for line in said.splitlines()}
+    # 100 participants of six questions, three epochs of batches of whole participants up to 16 texts or more
+    assert rows["s~qlora"][1:3] == ["missing", "600"] and rows["s~qlora"][5] == "102"
+    assert float(rows["s~qlora"][4].removesuffix("x")) > 2 and rows["s~qlora"][-1] == "yes"
+    assert rows["s~pretrained"][1:] == ["missing"]  # nothing to train
+    assert "1 to train" in said and "measured in" in said and "on the model itself" in said
+    assert not (project_folder / ".evsim" / "lake").exists()
+
+
+def test_a_plan_that_does_not_fit_says_what_would(project_folder: Path) -> None:
+    study = project_folder / "data" / "studies" / "small.yaml"
+    study.write_text(study.read_text().replace("{rank: 8,", "{rank: 8, loss_on: text, batch_size: 600,"))
+    code, said = evsim(project_folder, "plan", "small", "--memory", "0.5")
+    assert code == 1
+    for part in ("does not fit: s~qlora takes", "activations", "Remedy: set training.micro_batch_tokens: "):
+        assert part in said
+    tokens = said.split("training.micro_batch_tokens: ")[1].split()[0]
+    study.write_text(study.read_text().replace("{rank: 8,", f"{{rank: 8, micro_batch_tokens: {tokens},"))
+    assert evsim(project_folder, "plan", "small", "--memory", "0.5")[0] == 0
+
+
+def test_a_plan_without_weights_and_gpu_says_what_it_knows_and_why_not_the_rest(project_folder: Path) -> None:
+    shutil.copy(ROOT / "data" / "studies" / "ev_shift_llama2.yaml", project_folder / "data" / "studies")
+    code, said = evsim(project_folder, "plan", "ev_shift_llama2", "--memory", "80")
+    assert code == 1  # 70B's own weights are 36 GB in 4 bits; what a micro-batch keeps is too much besides
+    for part in (
+        "7b: shapes as published; its files are not here",
+        "7b: its tokenizer is not here; tokens are those of a stand-in",
+        "time of 7b unknown: no GPU here to measure on",
+        "does not fit: 70b~qlora takes",
+        "set training.gradient_checkpointing: true",
+    ):
+        assert part in said

@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-WITH_DAGSTER = ("assets.py", "observed.py", "definitions.py", "automation.py", "code_location.py")
+WITH_DAGSTER = (
+    "assets.py",
+    "wave_assets.py",
+    "population_assets.py",
+    "observed.py",
+    "definitions.py",
+    "automation.py",
+    "code_location.py",
+)
 HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "catboost", "sklearn", "matplotlib", "scipy")
 
 

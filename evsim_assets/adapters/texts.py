@@ -27,16 +27,22 @@ def texts_by_participant(prompts: pd.DataFrame, tokenizer: Any, spec: AdapterSpe
     With `spec.answers` "digit", of the 0–9 form of each question (`user_digit`, `target_digit`). What is
     learnt is the target: the number, or the label of a question that is answered by label.
 
+    With `training.survey_weights` a text carries its row's weight, as given; an answer of weight 0
+    counts for nobody, so it has no text. Without, every text weighs 1.
+
     Raises:
-        BadInput: a row has no 0–9 form though the adapter answers in digits.
+        BadInput: a row has no 0–9 form though the adapter answers in digits; or every row weighs 0.
     """
     candidates = _Candidates(tokenizer, spec.penalty)
+    weighted = spec.training is not None and spec.training.survey_weights
     texts: dict[str, list[Text]] = {}
-    for row in prompts.itertuples(index=False):
+    row: Any
+    for row in _counting(prompts, weighted).itertuples(index=False):
         asked = _asked(row, spec.answers == "digit")
         prompt, answer_tokens = render(tokenizer, asked.system, asked.user, asked.target)
         near = candidates.near(asked, answer_tokens)
-        texts.setdefault(str(row.participant), []).append(Text(prompt, answer_tokens, near))
+        text = Text(prompt, answer_tokens, near, float(row.weight) if weighted else 1.0)
+        texts.setdefault(str(row.participant), []).append(text)
     return texts
 
 
@@ -51,6 +57,19 @@ def fraction_of(participants: Iterable[str], fraction: float, seed: int) -> list
     ranked = sorted(everyone, key=lambda p: (keyed_rank(f"fraction {seed}", p), p))
     kept = set(ranked[: max(1, round(fraction * len(everyone)))])
     return [p for p in everyone if p in kept]
+
+
+def _counting(prompts: pd.DataFrame, weighted: bool) -> pd.DataFrame:
+    """The rows that count: where weights do, those above 0."""
+    counting = prompts[prompts["weight"] > 0] if weighted else prompts
+    if len(prompts) and counting.empty:
+        raise BadInput(
+            "every answer has a survey weight of 0, so there is nothing to learn from",
+            field="split",
+            value=", ".join(sorted(set(prompts["split"]))),
+            remedy="correct the weights, or set training.survey_weights to false",
+        )
+    return counting
 
 
 @dataclass(frozen=True)

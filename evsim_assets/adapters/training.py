@@ -1,17 +1,19 @@
-"""One adapter, from a study's prompts to a PEFT folder.
+"""One adapter, from a study's prompts to a folder; begun anew or gone on with.
 
 Belongs here: the order of things and what is kept of them. Not here: a step (`trainer.py`), the loss
-(`token_tree/losses.py`), versions and manifests of checkpoints. Heavy imports stay inside functions.
+(`token_tree/losses.py`), when a step checkpoint counts (`step_checkpoints.py`), the folder's files
+(`saving.py`). Heavy imports stay inside functions.
 """
 
 from __future__ import annotations
 
-import json
+import logging
+import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,26 +29,44 @@ from evsim_assets.adapters.base_model import (
     load_tokenizer,
     quiet_libraries,
     storage_of,
+    trainable,
 )
+from evsim_assets.adapters.curve import learning_curve
+from evsim_assets.adapters.fits import require_memory
+from evsim_assets.adapters.identity import identity
+from evsim_assets.adapters.model_card import model_card
 from evsim_assets.adapters.own_prompts import own_prompts
-from evsim_assets.adapters.steps import plan_steps
+from evsim_assets.adapters.saving import save_weights
+from evsim_assets.adapters.shares import Batching
+from evsim_assets.adapters.step_checkpoints import begin, step_of
+from evsim_assets.adapters.steps import Step, plan_steps
 from evsim_assets.adapters.texts import fraction_of, texts_by_participant
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.seeds import derived_seed
 from evsim_assets.specs.study import AdapterSpec, TrainingSpec
-from evsim_assets.token_tree.losses import WeightedTree, weigh
+from evsim_assets.token_tree.losses import Text
+from evsim_assets.token_tree.tree import Layout
+
+log = logging.getLogger(__name__)
 
 CURVE_FILE = "learning_curve.parquet"
+MICRO_BATCH_TOKENS = 16384
+CHECKPOINT_SECONDS = 600.0
+"""A step checkpoint is written at every evaluation, and when the last is older than this."""
+
+Texts = dict[str, list[list[Text]]]
+"""The texts of each split, by participant."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
     """What is known of an adapter once it is trained.
 
-    `learning_curve`: step | epoch | split ("train": mean over the steps since the row before;
-    "validation") | loss; step 0 is the model as it was. `best_step`: the step whose weights were
-    kept. The counts are per epoch: `participants` and `texts` trained on, `tree_tokens` that a
-    forward pass takes, `text_tokens` the same texts hold one by one; `steps` and `seconds` in all.
+    `learning_curve`: see `curve.learning_curve`; step 0 is the model as it was. `best_step`: the step whose
+    weights were kept. The counts are per epoch: `participants` and `texts` trained on, `tree_tokens`
+    that a forward pass takes, `text_tokens` the same texts hold one by one; `steps` and `evaluations` in
+    all. `seconds` and `resumed_at` (step; 0: begun anew) are of this run, which may have gone on with
+    another.
     """
 
     learning_curve: pd.DataFrame
@@ -54,17 +74,30 @@ class TrainingResult:
     best_validation_loss: float
     pretrained_validation_loss: float
     base_weights: Storage
+    layout: Layout
     participants: int
     texts: int
     tree_tokens: int
     text_tokens: int
     steps: int
+    evaluations: int
     seconds: float
+    resumed_at: int
+
+    @property
+    def beats_pretrained(self) -> bool:
+        """Whether the validation loss is lower than before training."""
+        return self.best_validation_loss < self.pretrained_validation_loss
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Everything but the curve, as plain values for a manifest."""
+        """Everything but the curve, as plain values."""
         return {name: value for name, value in asdict(self).items() if name != "learning_curve"}
+
+    @property
+    def reproducible(self) -> dict[str, Any]:
+        """The facts that equal trainings have in common, for a manifest."""
+        return {name: value for name, value in self.facts.items() if name not in ("seconds", "resumed_at")}
 
 
 def train(
@@ -76,56 +109,85 @@ def train(
     precision: Precision,
     seed: int,
     out_dir: Path,
-    revision: str | None = None,
+    work: Path | None = None,
     trust_remote_code: bool = False,
+    revision: str | None = None,
     recorded_as: str | None = None,
+    base_digest: str = "",
+    data_version: str = "not told",
     resident: bool | None = None,
-    micro_batch_tokens: int = 16384,
+    micro_batch_tokens: int | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     on_progress: Callable[[float, str], None] | None = None,
+    still_wanted: Callable[[], None] | None = None,
+    say: Callable[[str], None] = log.info,
 ) -> TrainingResult:
     """Fine-tune the base model at `source` as `spec` says, and save the adapter in `out_dir`.
 
-    The weights kept are those of the lowest validation loss. `out_dir` is made at the very end and
-    holds adapter_model.safetensors, adapter_config.json, README.md and learning_curve.parquet.
-    On one CPU thread the same input gives the same bytes.
+    The weights kept are those of the lowest validation loss. `out_dir` is made at the very end and holds
+    the weights with their config (`saving.py`), README.md and learning_curve.parquet. On one CPU thread
+    the same input gives the same bytes, however often it was killed and resumed in between.
+
+    Several processes (torchrun, accelerate) train one adapter together when each calls this with the same
+    arguments; the first of them saves.
 
     Args:
         prompts: the study's prompts; only those in the adapter's own wording, and of them only the
             splits "train" and "validation", are looked at: what is held out is neither.
         seed: the study's. Fraction, batches and LoRA's first weights follow from it and the trial
             alone, so that adapters of one trial are compared on the same draws.
+        work: a local folder for step checkpoints. What an interrupted training of the same adapter left
+            there is gone on with. It is left as it is at the end; None keeps nothing.
         recorded_as: the base model's name in adapter_config.json (`source` may be a path that
             means nothing elsewhere).
+        base_digest: what the base model is, so that a training is not resumed on another.
+        data_version: of the prompts, for the model card.
         resident: see `load_base`.
-        micro_batch_tokens: padded tokens that go through the model at once; no result depends on
-            it beyond rounding.
+        micro_batch_tokens: in place of the spec's: tokens that go through the model at once; no result
+            depends on it beyond rounding.
+        still_wanted: called a few times a step; what it raises ends the training, which `work` keeps.
+        say: is told where training goes on, or why it begins anew.
 
     Raises:
-        BadInput: no participants to train or validate on, or a loss, a gradient or a weight that is
-            no finite number; then nothing is saved.
+        BadInput: no participants to train or validate on, a training that does not fit into memory, or a
+            loss, a gradient or a weight that is no finite number; then nothing is saved.
     """
     if spec.training is None or spec.method == "pretrained":
         raise BadInput("a pretrained model is not trained", field="method", value=spec.method)
     started = time.monotonic()
     tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
-    training, alpha = spec.training, spec.penalty.alpha if spec.penalty else 0.0
     trial = str(spec.trial)
-    worded = own_prompts(prompts, spec.template)
-    kept = _kept(worded, spec.fraction, derived_seed(seed, "fraction", trial))
-    trees = {
-        split: [
-            weigh(texts, training.loss_on, alpha)
-            for texts in texts_by_participant(rows, tokenizer, spec).values()
-        ]
-        for split, rows in kept.items()
-    }
+    texts = _texts(prompts, spec, tokenizer, derived_seed(seed, "fraction", trial))
     steps = plan_steps(
-        [t.texts for t in trees["train"]],
-        training.batch_size,
-        training.epochs,
+        [len(of_one) for of_one in texts["train"]],
+        spec.training.batch_size,
+        spec.training.epochs,
         derived_seed(seed, "batches", trial),
     )
-    with _own_randomness(derived_seed(seed, "adapter", trial)) as small_seed, quiet_libraries():
+    known = {
+        "base model": base_digest,
+        "seed": seed,
+        "compute": {"device": device, "precision": precision, "processes": os.environ.get("WORLD_SIZE", "1")},
+    }
+    validation = [text for of_one in texts["validation"] for text in of_one]
+    budget = micro_batch_tokens or spec.training.micro_batch_tokens or MICRO_BATCH_TOKENS
+    if resident is None:  # before anything is seeded: it makes tensors of its own
+        resident = require_memory(
+            spec,
+            source=source,
+            device=device,
+            precision=precision,
+            steps=[[text for p in step.participants for text in texts["train"][p]] for step in steps],
+            validation=validation,
+            budget=budget,
+            say=say,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+    with _own_randomness(derived_seed(seed, "adapter", trial)) as small_seed, ExitStack() as held:
+        held.enter_context(quiet_libraries())
+        if work is None:
+            work = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="evsim-adapter-")))
         base = load_base(
             source,
             method=spec.method,
@@ -135,59 +197,95 @@ def train(
             trust_remote_code=trust_remote_code,
             resident=resident,
         )
-        model = _with_lora(base, training)
+        model = trainable(base, spec)
         from evsim_assets.adapters.trainer import TreeTrainer, training_arguments
+        from evsim_assets.token_tree.layout import prepare
 
-        with tempfile.TemporaryDirectory(prefix="evsim-adapter-") as scratch:
-            arguments = training_arguments(
-                training,
-                scratch=scratch,
-                steps=len(steps),
-                device=device,
-                precision=precision,
-                evaluate_every=_evaluation_interval(training, spec.fraction, len(steps)),
-                paged=spec.method == "qlora" and device == "cuda",
-                seed=small_seed,
-            )
-            trainer = TreeTrainer(
-                model,
-                arguments,
-                steps=steps,
-                train=trees["train"],
-                validation=trees["validation"],
-                alpha=alpha,
-                max_tokens=micro_batch_tokens,
-                on_progress=on_progress,
-            )
-            trainer.train()
-    result = _result(
-        trainer.curve,
-        int(trainer.state.best_global_step or 0),
-        trees["train"],
-        steps=len(steps),
-        base_weights=storage_of(model, spec.method, precision),
-        seconds=time.monotonic() - started,
-    )
-    _save(model, result, spec, recorded_as or source, out_dir)
+        batching = Batching(
+            spec.training.loss_on,
+            spec.penalty.alpha if spec.penalty else 0.0,
+            budget,
+            prepare(model),
+        )
+        arguments = training_arguments(
+            spec.training,
+            work=work,
+            steps=len(steps),
+            device=device,
+            precision=precision,
+            evaluate_every=_evaluation_interval(spec.training, spec.fraction, len(steps)),
+            paged=spec.method == "qlora" and device == "cuda",
+            seed=small_seed,
+        )
+        trainer = TreeTrainer(
+            model,
+            arguments,
+            steps=steps,
+            train=texts["train"],
+            validation=validation,
+            batching=batching,
+            checkpoint_seconds=checkpoint_seconds,
+            on_progress=on_progress,
+            still_wanted=still_wanted,
+        )
+        resumed_at = _run(trainer, work, identity(texts, spec, **known), say)
+        result = _result(
+            trainer,
+            texts["train"],
+            batching,
+            base_weights=storage_of(model, spec.method, precision),
+            resumed_at=resumed_at,
+            seconds=time.monotonic() - started,
+        )
+        save_weights(trainer, out_dir, recorded_as or source)
+        if trainer.is_world_process_zero():
+            card = model_card(spec, result.facts, base_model=recorded_as or source, data_version=data_version)
+            (out_dir / "README.md").write_text(card, encoding="utf-8")
+            result.learning_curve.to_parquet(out_dir / CURVE_FILE, index=False)
     return result
 
 
+def _run(trainer: Any, work: Path, who: Mapping[str, Any], say: Callable[[str], None]) -> int:
+    """Train to the end, from the last step checkpoint where there is one; its step, or 0."""
+    from evsim_assets.adapters.trainer import from_the_first
+
+    found = from_the_first(lambda: begin(work, who, say), trainer.args)
+    step = step_of(found) if found else 0
+    if found:
+        say(f"resumed at step {step} of {len(trainer.steps)}")
+        trainer.args.eval_on_start = False  # the checkpoint knows it
+    trainer.train(resume_from_checkpoint=str(found) if found else None)
+    return step
+
+
 def _result(
-    rows: list[tuple[int, float, str, float]], best_step: int, trees: list[WeightedTree], **known: Any
+    trainer: Any, people: Sequence[Sequence[Text]], batching: Batching, **known: Any
 ) -> TrainingResult:
-    curve = pd.DataFrame(rows, columns=["step", "epoch", "split", "loss"])
+    steps: Sequence[Step] = trainer.steps
+    curve = learning_curve(trainer.state.log_history, [step.epoch for step in steps])
     validation = curve[curve.split == "validation"].set_index("step").loss
+    best_step = int(trainer.state.best_global_step)
+    first_epoch = [[t for p in step.participants for t in people[p]] for step in steps if step.epoch <= 1]
     return TrainingResult(
         learning_curve=curve,
         best_step=best_step,
         best_validation_loss=float(validation[best_step]),
         pretrained_validation_loss=float(validation[0]),
-        participants=len(trees),
-        texts=sum(t.texts for t in trees),
-        tree_tokens=sum(len(t.tree) for t in trees),
-        text_tokens=sum(t.text_tokens for t in trees),
+        layout=batching.layout,
+        participants=len(people),
+        texts=sum(len(texts) for texts in people),
+        tree_tokens=sum(batching.tokens(texts) for texts in first_epoch),
+        text_tokens=sum(len(text.tokens) for texts in first_epoch for text in texts),
+        steps=len(steps),
+        evaluations=len(validation) - 1,
         **known,
     )
+
+
+def _texts(prompts: pd.DataFrame, spec: AdapterSpec, tokenizer: Any, seed: int) -> Texts:
+    """What the adapter learns from and what it is judged by."""
+    kept = _kept(own_prompts(prompts, spec.template), spec.fraction, seed)
+    return {split: list(texts_by_participant(rows, tokenizer, spec).values()) for split, rows in kept.items()}
 
 
 def _kept(prompts: pd.DataFrame, fraction: float, seed: int) -> dict[str, pd.DataFrame]:
@@ -230,61 +328,3 @@ def _own_randomness(seed: int) -> Iterator[int]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
-
-
-def _with_lora(model: Any, training: TrainingSpec) -> Any:
-    """LoRA on every linear layer but the head."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=training.rank,
-        lora_alpha=training.lora_alpha,  # type: ignore[arg-type]  # divides by r, any number
-        lora_dropout=training.dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, config)
-
-
-def _save(model: Any, result: TrainingResult, spec: AdapterSpec, base_model: str, out_dir: Path) -> None:
-    """The PEFT folder, with what would differ between machines or runs taken out of it."""
-    import torch
-
-    for name, weight in model.named_parameters():
-        if weight.requires_grad and not torch.isfinite(weight).all():
-            raise BadInput(
-                "a trained weight is not a finite number; nothing is saved",
-                value=name,
-                remedy="lower training.learning_rate",
-            )
-    out_dir.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(str(out_dir), save_embedding_layers=False)
-    config_file = out_dir / "adapter_config.json"
-    config = json.loads(config_file.read_text())
-    config["base_model_name_or_path"] = base_model
-    config["target_modules"] = sorted(config["target_modules"])  # was a set, in any order
-    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    (out_dir / "README.md").write_text(_model_card(result, spec, base_model))
-    result.learning_curve.to_parquet(out_dir / CURVE_FILE, index=False)
-
-
-def _model_card(result: TrainingResult, spec: AdapterSpec, base_model: str) -> str:
-    """A short model card; no times in it, so that equal adapters have equal folders."""
-    training = spec.training
-    assert training is not None
-    loss = f"cross entropy on the {training.loss_on}"
-    if spec.penalty:
-        loss = f"(1 − {spec.penalty.alpha:g}) × {loss} + {spec.penalty.alpha:g} × numeric penalty"
-        loss += f" (d = {spec.penalty.d:g})"
-    return (
-        f"---\nlibrary_name: peft\nbase_model: {base_model}\ntags: [lora]\n---\n\n"
-        f"# {spec.key}\n\n"
-        "An adapter that makes a language model answer survey questions as a sampled population does.\n\n"
-        f"- method: {spec.method}, base weights held as {result.base_weights}\n"
-        f"- LoRA: r {training.rank}, alpha {training.lora_alpha:g}, dropout {training.dropout:g},"
-        " all linear layers\n"
-        f"- loss: {loss}\n"
-        f"- data: {result.texts} answers of {result.participants} participants, {training.epochs:g} epochs\n"
-        f"- validation loss: {result.pretrained_validation_loss:.4f} before,"
-        f" {result.best_validation_loss:.4f} at step {result.best_step} of {result.steps} (kept)\n"
-    )

@@ -21,8 +21,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from evsim_assets.simulation.padded_trees import pad_trees
 from evsim_assets.specs.errors import BadInput
-from evsim_assets.token_tree.batch import pad_trees
 from evsim_assets.token_tree.tree import build_tree
 
 Ints = npt.NDArray[np.int64]

@@ -1,15 +1,12 @@
-"""A few trees padded to one batch of tensors, and one forward pass over it.
+"""A token tree laid out as a model's inputs, and one forward pass over it.
 
-Belongs here: how trees become a model's inputs, and logits at chosen nodes. Not here: what is read
-or trained there (`losses.py`, `simulation/`). Imports torch; import this module inside functions.
-
-The model's code stays untouched: depth is the position id, and the attention rule is a 4D mask,
-which transformers hands to every layer as it is.
+Belongs here: the three layouts, and logits at chosen nodes. Not here: which layout a model can take
+(`layout.py`), what is read or trained there (`losses.py`). Imports torch; import this module inside
+functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,82 +14,82 @@ import numpy as np
 import torch
 
 from evsim_assets.specs.errors import BadInput
-from evsim_assets.token_tree.tree import Indices, TokenTree
+from evsim_assets.token_tree.tree import Indices, Layout, TokenTree
 
 
 @dataclass(frozen=True)
 class TreeBatch:
-    """B trees padded to N nodes.
+    """A tree of n nodes as B rows of N tokens.
 
-    `input_ids`, `position_ids`: int64 (B, N). `allowed`: bool (B, 1, N, N), query by key.
-    A padding node is a root of its own: it sees itself alone (a row with nothing to see is NaN),
-    and nobody sees it.
+    `inputs`: what the model is called with, tensors (B, N) and whatever its layout needs. `place`:
+    int64 (n,), where each node stands in the flattened B·N tokens.
     """
 
-    input_ids: torch.Tensor
-    position_ids: torch.Tensor
-    allowed: torch.Tensor
+    inputs: dict[str, Any]
+    place: Indices
 
-    def flat(self, tree: int, nodes: Indices) -> Indices:
-        """Rows of the flattened (B·N) batch at which the `nodes` of tree number `tree` stand."""
-        return nodes + tree * self.input_ids.shape[1]
-
-
-def pad_trees(trees: Sequence[TokenTree], device: str | torch.device = "cpu") -> TreeBatch:
-    """The batch of `trees` on `device`; N is the size of the largest."""
-    n = max(len(tree) for tree in trees)
-    token = np.zeros((len(trees), n), dtype=np.int64)
-    depth = np.zeros((len(trees), n), dtype=np.int64)
-    end = np.tile(np.arange(1, n + 1), (len(trees), 1))
-    for b, tree in enumerate(trees):
-        token[b, : len(tree)], depth[b, : len(tree)] = tree.token, tree.depth
-        end[b, : len(tree)] = tree.end
-    ends = torch.from_numpy(end).to(device)
-    i = torch.arange(n, device=device)
-    allowed = (i[None, None, :] <= i[None, :, None]) & (i[None, :, None] < ends[:, None, :])
-    return TreeBatch(torch.from_numpy(token).to(device), torch.from_numpy(depth).to(device), allowed[:, None])
+    @property
+    def tokens(self) -> int:
+        """How many tokens a forward pass takes, padding included."""
+        return int(self.inputs["input_ids"].numel())
 
 
-def logits_at(model: Any, batch: TreeBatch, rows: torch.Tensor) -> torch.Tensor:
-    """Logits (R, V) at the flattened `rows` (R,), ascending, from one forward pass over the batch.
+def lay_out(tree: TokenTree, layout: Layout = "tree", device: str | torch.device = "cpu") -> TreeBatch:
+    """The inputs of one forward pass over all of `tree`."""
+    device = torch.device(device)
 
-    Only those rows reach the language-model head, by transformers' own `logits_to_keep`, so whatever
+    def tensor(array: Any) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    if layout == "tree":
+        from evsim_assets.token_tree.attention import TreeAttention
+
+        return TreeBatch(
+            {
+                "input_ids": tensor(tree.token[None]),
+                "position_ids": tensor(tree.depth[None]),
+                # Transformers hands a ready 4D mask down as it is, instead of making one of n × n.
+                "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
+                "tree": TreeAttention(tree, device),
+            },
+            np.arange(len(tree)),
+        )
+    texts = [tree.path(leaf) for leaf in np.flatnonzero(tree.end == np.arange(1, len(tree) + 1)).tolist()]
+    place = np.empty(len(tree), dtype=np.int64)
+    if layout == "packed":
+        row = np.concatenate(texts)
+        place[row[::-1]] = np.arange(len(row))[::-1]  # a shared node is read where it comes first
+        inputs = {"input_ids": tensor(tree.token[row][None]), "position_ids": tensor(tree.depth[row][None])}
+        return TreeBatch(inputs, place)
+    width = max(len(text) for text in texts)
+    token = np.zeros((len(texts), width), dtype=np.int64)
+    seen = np.zeros((len(texts), width), dtype=np.int64)
+    for b in range(len(texts) - 1, -1, -1):
+        token[b, : len(texts[b])], seen[b, : len(texts[b])] = tree.token[texts[b]], 1
+        place[texts[b]] = b * width + np.arange(len(texts[b]))
+    return TreeBatch({"input_ids": tensor(token), "attention_mask": tensor(seen)}, place)
+
+
+def logits_at(model: Any, batch: TreeBatch, nodes: Indices) -> torch.Tensor:
+    """Logits (R, V) of what follows each of the R `nodes`, from one forward pass over the batch.
+
+    Only those places reach the language-model head, by transformers' own `logits_to_keep`, so whatever
     the model does to its logits (soft-capping, scaling) stays the model's own.
     """
-    _check_window(model, batch)
-    keep = torch.zeros(batch.input_ids.numel(), dtype=torch.bool, device=rows.device)
-    keep[rows] = True
-    logits: torch.Tensor = model(
-        input_ids=batch.input_ids,
-        position_ids=batch.position_ids,
-        use_cache=False,
-        attention_mask=_as_mask(model, batch.allowed),
-        logits_to_keep=keep.view_as(batch.input_ids),
-    ).logits
-    if logits.shape[:-1] != rows.shape:  # a model that takes the argument but not as a mask
+    ids = batch.inputs["input_ids"]
+    wanted = batch.place[nodes]
+    rows, back = np.unique(wanted, return_inverse=True)
+    at = torch.from_numpy(rows).to(ids.device)
+    keep = torch.zeros(ids.numel(), dtype=torch.bool, device=ids.device)
+    keep[at] = True
+    logits: torch.Tensor = model(**batch.inputs, use_cache=False, logits_to_keep=keep.view_as(ids)).logits
+    if logits.shape[:-1] == ids.shape:  # a model that does not know the argument
+        logits = logits.flatten(0, 1)[at]
+    if logits.shape[:-1] != rows.shape:
         raise BadInput(
             "the model's forward pass cannot keep logits by a mask",
             value=type(model).__name__,
             remedy="use a model of the transformers library",
         )
-    return logits
-
-
-def _as_mask(model: Any, allowed: torch.Tensor) -> torch.Tensor:
-    """Added to the scores, 0 or the lowest number; on CUDA bool for scaled_dot_product_attention,
-    which on a CPU would turn it into numbers anew in every layer."""
-    if allowed.is_cuda and model.config._attn_implementation == "sdpa":
-        return allowed
-    lowest = torch.finfo(model.dtype).min
-    return torch.zeros_like(allowed, dtype=model.dtype).masked_fill_(~allowed, lowest)
-
-
-def _check_window(model: Any, batch: TreeBatch) -> None:
-    """A ready mask replaces the model's sliding window, so texts longer than it would be wrong."""
-    window = getattr(model.config, "sliding_window", None)
-    if window and batch.input_ids.shape[1] > window and int(batch.position_ids.max()) >= window:
-        raise BadInput(
-            f"a text is longer than the model's sliding attention window of {window} tokens",
-            value=int(batch.position_ids.max()) + 1,
-            remedy="shorten the prompts, or use another model",
-        )
+    same = len(back) == len(rows) and bool((wanted == rows).all())
+    return logits if same else logits[torch.from_numpy(back).to(ids.device)]

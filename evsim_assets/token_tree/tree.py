@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
+
+Layout = Literal["tree", "packed", "padded"]
+"""tree: every node once, with evsim's attention. packed: every full text one after the other in one row,
+kept apart by transformers. padded: every full text in a row of its own."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,46 @@ class TokenTree:
 
     def __len__(self) -> int:
         return len(self.token)
+
+    @cached_property
+    def branch_starts(self) -> Indices:
+        """The nodes, ascending, that are not the only child of the node before them."""
+        above = np.arange(-1, len(self) - 1)
+        only = (self.parent >= 0) & (self.parent == above) & (self.end == self.end[above])
+        return np.flatnonzero(~only)
+
+    @cached_property
+    def run_starts(self) -> Indices:
+        """The nodes, ascending, whose parent is not the node before them: every path from a root is made of
+        pieces that each begin at such a node and lie side by side."""
+        return np.flatnonzero((self.parent < 0) | (self.parent != np.arange(-1, len(self) - 1)))
+
+    def path(self, node: int) -> Indices:
+        """The nodes from the root down to `node`, both included: int64 (depth + 1,)."""
+        path = np.empty(int(self.depth[node]) + 1, dtype=np.int64)
+        stop = len(path)
+        while node >= 0:
+            first = int(self.run_starts[np.searchsorted(self.run_starts, node, side="right") - 1])
+            path[stop - (node - first + 1) : stop] = np.arange(first, node + 1)
+            stop -= node - first + 1
+            node = int(self.parent[first])
+        return path
+
+
+def joined(trees: Sequence[TokenTree]) -> TokenTree:
+    """One forest of all `trees`, in their order."""
+    offsets = np.cumsum([0, *(len(tree) for tree in trees)])
+    return TokenTree(
+        np.concatenate([tree.token for tree in trees]),
+        np.concatenate([tree.depth for tree in trees]),
+        np.concatenate(
+            [
+                np.where(tree.parent < 0, -1, tree.parent + offset)
+                for tree, offset in zip(trees, offsets[:-1], strict=True)
+            ]
+        ),
+        np.concatenate([tree.end + offset for tree, offset in zip(trees, offsets[:-1], strict=True)]),
+    )
 
 
 def build_tree(sequences: Sequence[Sequence[int]]) -> tuple[TokenTree, list[Indices]]:

@@ -58,6 +58,28 @@ def test_a_question_answered_by_label_teaches_the_label_and_the_labels_beside_it
     assert near == {"19", "20", "21"}
 
 
+def test_a_text_carries_its_answer_s_survey_weight_unless_the_spec_says_otherwise(base: str) -> None:
+    tokenizer, table = load_tokenizer(base), prompts(2, 1)
+    table["weight"] = [2.5, 0.25, 0, 0, 0, 0, 1, 1, 1]
+    weighted = texts_by_participant(table, tokenizer, adapter(penalty=PENALTY))
+    plain = texts_by_participant(table, tokenizer, adapter(penalty=PENALTY, survey_weights=False))
+    assert {p: [text.weight for text in texts] for p, texts in weighted.items()} == {
+        "p0": [2.5, 0.25],  # an answer of weight 0 counts for nobody, and p1 has no other
+        "p2": [1.0, 1.0, 1.0],
+    }
+    assert [text.weight for texts in plain.values() for text in texts] == [1.0] * 9
+    assert [t.answer for t in weighted["p0"]] == [t.answer for t in plain["p0"][:2]]
+    assert [sum(mass for mass, _ in t.candidates) for t in weighted["p0"]] == [pytest.approx(1)] * 2
+
+
+def test_answers_that_all_weigh_nothing_are_an_error_and_not_an_empty_training(base: str) -> None:
+    table = prompts(2, 0).assign(weight=0.0)
+    with pytest.raises(BadInput, match="weight of 0") as caught:
+        texts_by_participant(table, load_tokenizer(base), adapter())
+    assert (caught.value.field, caught.value.value) == ("split", "train")
+    assert "survey_weights" in str(caught.value.remedy)
+
+
 def test_labels_are_read_from_their_cell_and_numbers_have_none() -> None:
     cells = worded_prompts()["labels"]
     assert answer_labels(cells[2]) == WORDS

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evsim_assets.adapters.base_model import load_tokenizer, load_with_adapter
+from evsim_assets.adapters.saving import save_weights
 from evsim_assets.adapters.texts import texts_by_participant
 from evsim_assets.adapters.training import CURVE_FILE, TrainingResult, train
 from evsim_assets.specs.errors import BadInput
@@ -123,13 +124,72 @@ def test_the_base_model_is_recorded_by_the_name_given(base: str, tmp_path: Path)
 
 
 def test_a_broken_base_model_stops_training_and_nothing_is_saved(base: str, tmp_path: Path) -> None:
+    """Broken at one word alone, which only some texts have."""
+    (word,) = load_tokenizer(base).encode("7", add_special_tokens=False)[-1:]
     shutil.copytree(base, tmp_path / "broken")
     weights = load_file(tmp_path / "broken" / "model.safetensors")
-    weights["model.norm.weight"][0] = float("nan")
+    weights["model.embed_tokens.weight"][word] = float("nan")
     save_file(weights, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
+    table = prompts()
+    table["user"] = table["user"].where(table["split"] == "train", table["user"] + " 7")
     with pytest.raises(BadInput, match="validation loss at step 0 is not a finite number"):
-        _train(str(tmp_path / "broken"), adapter(), tmp_path / "adapter")
+        _train(str(tmp_path / "broken"), adapter(), tmp_path / "adapter", table)
     assert not (tmp_path / "adapter").exists()
+
+
+def test_a_weight_that_is_no_number_is_not_saved(base: str, tmp_path: Path) -> None:
+    """The check reads what was written; it does not ask which weights say that they are trained."""
+
+    class Spoilt:
+        def save_model(self, folder: str) -> None:
+            Path(folder).mkdir()
+            weights = {"good": torch.ones(2), "spoilt": torch.tensor([1.0, float("inf")])}
+            save_file(weights, Path(folder) / FILES[2], {"format": "pt"})
+
+        def is_world_process_zero(self) -> bool:
+            return True
+
+    with pytest.raises(BadInput, match=r"a trained weight is not a finite number.*got 'spoilt'"):
+        save_weights(Spoilt(), tmp_path / "adapter", "some/model")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_all_weights_are_trained_and_saved_as_a_model(base: str, tmp_path: Path) -> None:
+    spec = adapter("full", learning_rate=1e-3, penalty=PENALTY)
+    result = _train(base, spec, tmp_path / "adapter")
+    assert result.best_validation_loss < 0.8 * result.pretrained_validation_loss
+    files = {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert {"model.safetensors", "config.json", "README.md", CURVE_FILE} <= files
+    assert not {name for name in files if name.endswith(".bin")}
+    loss = _plain_validation_loss(base, tmp_path / "adapter", spec, prompts())
+    assert result.best_validation_loss == pytest.approx(loss, rel=1e-4)
+    was, now = load_file(Path(base) / "model.safetensors"), load_file(tmp_path / "adapter/model.safetensors")
+    assert was.keys() == now.keys() and not [name for name in was if torch.equal(was[name], now[name])]
+    assert base not in (tmp_path / "adapter" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_gradient_checkpointing_changes_no_bit(method: str, base: str, tmp_path: Path) -> None:
+    weights = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    for name, checkpointing in (("plain", False), ("checkpointed", True)):
+        spec = adapter(method, gradient_checkpointing=checkpointing, dropout=0.1 if method == "lora" else 0.0)
+        _train(base, spec, tmp_path / name)
+    one, other = ((tmp_path / name / weights).read_bytes() for name in ("plain", "checkpointed"))
+    assert one == other
+
+
+def test_the_specs_micro_batches_are_used(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evsim_assets.adapters import trainer
+
+    honest, tokens = trainer.weighted_loss, list[int]()
+
+    def counted(model: Any, part: Any) -> torch.Tensor:
+        tokens.append(part.batch.tokens)
+        return honest(model, part)
+
+    monkeypatch.setattr(trainer, "weighted_loss", counted)
+    _train(base, adapter(epochs=1, micro_batch_tokens=200), tmp_path / "adapter")
+    assert max(tokens) <= 200 < sum(tokens)
 
 
 def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(

@@ -57,7 +57,8 @@ def answer_log_probability(model: Any, prompt: list[int], answer: list[int]) -> 
 
 
 def plain_loss(model: Any, texts: list[Text], loss_on: str, alpha: float) -> torch.Tensor:
-    """(1 − α) cross entropy by labels in a padded batch + α × the penalty, text by text."""
+    """(1 − α) cross entropy by labels in a padded batch + α × the penalty, text by text; both are means
+    weighted by the texts' survey weights."""
     full = [[*t.prompt, *t.answer] for t in texts]
     ids, mask = padded(full)
     labels = ids.masked_fill(mask == 0, -100)
@@ -65,14 +66,18 @@ def plain_loss(model: Any, texts: list[Text], loss_on: str, alpha: float) -> tor
         for row, text in enumerate(texts):
             labels[row, : len(text.prompt)] = -100
     logits = model(input_ids=ids, attention_mask=mask).logits
-    cross = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+    each = cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
+    ).view(len(texts), -1)
+    weight = torch.tensor([t.weight for t in texts])
+    cross = (weight @ each).sum() / (weight @ (labels[:, 1:] != -100).float()).sum()
     if alpha == 0:
         return cross
     penalty = -sum(
-        mass * answer_log_probability(model, list(t.prompt), list(tokens))
+        t.weight * mass * answer_log_probability(model, list(t.prompt), list(tokens))
         for t in texts
         for mass, tokens in t.candidates
-    ) / len(texts)
+    ) / sum(t.weight for t in texts)
     return (1 - alpha) * cross + alpha * penalty
 
 

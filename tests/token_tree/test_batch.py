@@ -3,79 +3,79 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from evsim_assets.specs.errors import BadInput
-from evsim_assets.token_tree.batch import logits_at, pad_trees
+from evsim_assets.token_tree.batch import lay_out, logits_at
+from evsim_assets.token_tree.layout import prepare
 from evsim_assets.token_tree.tree import build_tree
-from tests.token_tree.plain import tiny_llama
+from tests.token_tree.families import LAYOUTS, MAKE, ONLY_PACKED, ONLY_PADDED, TAKES_TREES
+from tests.token_tree.plain import tiny_llama, with_adapter
 
-TEXTS = [[1, 5, 9, 2, 7], [1, 5, 9, 3], [1, 5, 8, 8, 8, 8], [4, 4]]
-
-
-def _gemma(**changes: Any) -> Any:
-    torch.manual_seed(0)
-    return Gemma2ForCausalLM(
-        Gemma2Config(
-            vocab_size=40,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            head_dim=8,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.5,
-            **{"final_logit_softcapping": 1.5, **changes},
-        )
-    )
+TEXTS = [[1, 5, 9, 2, 7, 7, 3], [1, 5, 9, 3, 3], [1, 5, 8, 8, 8, 8, 2, 9], [4, 4]]
 
 
-def _qwen() -> Any:
-    torch.manual_seed(0)
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=40,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.2,
-            tie_word_embeddings=True,
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        tiny_llama,
-        lambda: tiny_llama(attn_implementation="eager"),
-        _gemma,
-        _qwen,
-    ],
-    ids=["llama", "llama-eager", "gemma2-softcapped", "qwen2-tied"],
-)
-def test_logits_in_a_batch_of_trees_are_those_of_each_text_alone(make: Any) -> None:
-    model = make().eval()
-    built = [build_tree(TEXTS[:2]), build_tree(TEXTS[2:])]
-    batch = pad_trees([tree for tree, _ in built])
+def differences(model: Any, layout: Any) -> float:
+    """Largest difference between a text's logits in the tree of all texts and alone."""
+    tree, paths = build_tree(TEXTS)
     with torch.no_grad():
-        for text, (number, place) in zip(TEXTS, [(0, 0), (0, 1), (1, 0), (1, 1)], strict=True):
-            rows = torch.from_numpy(batch.flat(number, built[number][1][place]))
-            alone = model(input_ids=torch.tensor([text])).logits[0]
-            torch.testing.assert_close(logits_at(model, batch, rows), alone, rtol=1e-4, atol=1e-5)
+        together = logits_at(model, lay_out(tree, layout), np.concatenate(paths))
+        alone = torch.cat([model(input_ids=torch.tensor([text])).logits[0] for text in TEXTS])
+    return float((together - alone).abs().max() / alone.std())
 
 
-def test_padding_sees_itself_alone_and_nobody_sees_it() -> None:
-    small, large = build_tree([[1, 2]])[0], build_tree([[3, 4, 5, 6]])[0]
-    allowed = pad_trees([small, large]).allowed[0, 0].numpy()
-    assert np.array_equal(allowed[2:], np.eye(4, dtype=bool)[2:])
-    assert not allowed[:2, 2:].any()
+@pytest.mark.parametrize("family", TAKES_TREES)
+def test_logits_in_a_tree_are_those_of_each_text_alone(family: str) -> None:
+    model = TAKES_TREES[family]()
+    assert prepare(model) == "tree"
+    assert differences(model, "tree") < 1e-5
 
 
-def test_a_text_longer_than_a_sliding_window_is_refused() -> None:
-    model = _gemma(sliding_window=4)
-    tree, paths = build_tree([[1, 2, 3, 4, 5, 6]])
-    with pytest.raises(BadInput, match="sliding attention window of 4"):
-        logits_at(model, pad_trees([tree]), torch.from_numpy(paths[0]))
+@pytest.mark.parametrize("family", TAKES_TREES)
+def test_the_model_still_answers_plain_batches_as_it_did(family: str) -> None:
+    model = TAKES_TREES[family]()
+    ids = torch.tensor([[1, 5, 9, 2, 7, 7, 3], [4, 4, 0, 0, 0, 0, 0]])
+    mask = torch.tensor([[1] * 7, [1, 1, 0, 0, 0, 0, 0]])
+    with torch.no_grad():
+        before = model(input_ids=ids, attention_mask=mask).logits[mask.bool()]
+        written = model.generate(ids[:1], max_new_tokens=6, do_sample=False)
+        prepare(model)
+        after = model(input_ids=ids, attention_mask=mask).logits[mask.bool()]
+        assert torch.equal(model.generate(ids[:1], max_new_tokens=6, do_sample=False), written)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", [*ONLY_PACKED, *ONLY_PADDED])
+def test_a_model_that_cannot_take_trees_reads_full_texts_and_says_so(
+    family: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, layout = MAKE[family](), LAYOUTS[family]
+    own = model.config._attn_implementation
+    assert prepare(model) == layout
+    assert "cannot be given token trees" in caplog.text and layout in caplog.text
+    assert model.config._attn_implementation == own
+    assert differences(model, layout) < 1e-5
+
+
+@pytest.mark.parametrize("layout", ["tree", "packed", "padded"])
+def test_every_layout_gives_the_same_logits(layout: Any) -> None:
+    model = tiny_llama().eval()
+    if layout == "tree":
+        prepare(model)
+    assert differences(model, layout) < 1e-5
+
+
+def test_an_adapted_model_is_prepared_through_its_adapter() -> None:
+    model = with_adapter(tiny_llama())
+    model.train()
+    assert prepare(model) == "tree"
+    assert model.training
+    assert differences(model.eval(), "tree") < 1e-5
+
+
+def test_nodes_may_be_asked_for_in_any_order_and_twice() -> None:
+    model = tiny_llama().eval()
+    prepare(model)
+    batch = lay_out(build_tree(TEXTS)[0])
+    with torch.no_grad():
+        every = logits_at(model, batch, np.arange(len(batch.place)))
+        some = logits_at(model, batch, np.array([7, 2, 2]))
+    torch.testing.assert_close(some, every[[7, 2, 2]])

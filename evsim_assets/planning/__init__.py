@@ -1,0 +1,1 @@
+"""What `evsim plan` says before anything runs."""

@@ -1,0 +1,129 @@
+"""How a model takes token trees: found out by trying, not by its name.
+
+Belongs here: setting evsim's attention on a model, and proving that its answers stay what they were. Not
+here: the attention (`attention.py`), the layouts (`batch.py`). Imports torch; import this module inside
+functions.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from evsim_assets.specs.errors import BadInput
+from evsim_assets.token_tree.batch import lay_out, logits_at
+from evsim_assets.token_tree.tree import Layout, build_tree
+
+log = logging.getLogger(__name__)
+
+ALIKE = {torch.float32: 1e-4, torch.float64: 1e-8}
+"""Largest difference of two logits, in standard deviations of all, that counts as rounding; 0.1 in the
+half precisions."""
+
+
+def prepare(model: Any) -> Layout:
+    """Set evsim's attention on `model` and try it; returns the layout in which the model is exact.
+
+    A handful of tokens is read as a tree and as plain texts. Where the two differ, the model gets its own
+    attention back, and full texts are packed in one row, or else padded, whichever is exact.
+
+    Raises:
+        BadInput: not even padded texts give what the texts give one by one.
+    """
+    trained = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return _prepare(model)
+    finally:
+        model.train(trained)
+
+
+def _prepare(model: Any) -> Layout:
+    own = model.config._attn_implementation
+    sequences = _sequences(int(model.config.get_text_config().vocab_size))
+    wanted = torch.cat([_one_by_one(model, sequence) for sequence in sequences])
+    if not torch.isfinite(wanted).all():
+        raise BadInput(
+            "the model's logits are not finite numbers",
+            value=type(_plain(model)).__name__,
+            remedy="check the base model's weights and precision",
+        )
+    reasons: list[str] = []
+    layouts: tuple[Layout, ...] = ("tree", "packed", "padded")
+    for layout in layouts:
+        reason = _tree_refused(model) if layout == "tree" else None
+        reason = reason or _differs(model, sequences, wanted, layout)
+        if reason is None:
+            if layout != "tree":
+                log.warning(
+                    "%s cannot be given token trees (%s): its texts are %s in full, which is as exact"
+                    " and slower",
+                    type(_plain(model)).__name__,
+                    "; ".join(reasons),
+                    layout,
+                )
+            return layout
+        reasons.append(f"{layout}: {reason}")
+        if layout == "tree" and model.config._attn_implementation != own:
+            _plain(model).set_attn_implementation(own)
+    raise BadInput(
+        "the model's answers depend on what else is in the batch",
+        value=type(_plain(model)).__name__,
+        remedy=f"use another model ({'; '.join(reasons)})",
+    )
+
+
+def _tree_refused(model: Any) -> str | None:
+    """Set the attention; a reason why it cannot be right, or None."""
+    from evsim_assets.token_tree.attention import NAME
+
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
+    if kinds - {"full_attention", "sliding_attention"}:
+        return f"layers of kind {', '.join(sorted(kinds))}"
+    _plain(model).set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME:
+        return "its attention cannot be set"
+    return None
+
+
+def _differs(model: Any, sequences: list[list[int]], wanted: torch.Tensor, layout: Layout) -> str | None:
+    """What is wrong with this layout, or None."""
+    tree, paths = build_tree(sequences)
+    batch = lay_out(tree, layout, model.device)
+    try:
+        found = logits_at(model, batch, np.concatenate(paths))
+    except (BadInput, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    apart = float((found.float() - wanted).abs().max() / wanted.std())
+    if not apart < ALIKE.get(found.dtype, 0.1):
+        return f"logits differ by {apart:.2g} standard deviations"
+    if layout == "tree":
+        config = model.config.get_text_config()
+        window = getattr(config, "sliding_window", None)
+        if (
+            window
+            and getattr(config, "use_sliding_window", True)
+            and window not in batch.inputs["tree"].windows
+        ):
+            return "its layers do not say which of them have a sliding window"
+    return None
+
+
+def _one_by_one(model: Any, sequence: list[int]) -> torch.Tensor:
+    ids = torch.tensor([sequence], device=model.device)
+    return cast(torch.Tensor, model(input_ids=ids, use_cache=False).logits[0].float())
+
+
+def _sequences(vocabulary: int) -> list[list[int]]:
+    """Three texts with two common beginnings, and one of its own, of tokens spread over the vocabulary."""
+    token = np.random.default_rng(0).integers(0, vocabulary, 24).tolist()
+    return [token[:12], [*token[:9], *token[12:15]], [*token[:4], *token[15:20]], token[20:24]]
+
+
+def _plain(model: Any) -> Any:
+    """The model below an adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -64,6 +64,8 @@ def _failure(result: object) -> tuple[str, str | None]:
         if told:
             return str(told), None
         error = data.error
+        if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
+            return "the run was interrupted; the next one goes on from what is stored", None
         while error is not None and error.cause is not None:
             error = error.cause
         if error is not None:

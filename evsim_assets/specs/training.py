@@ -48,7 +48,8 @@ class TrainingSpec(Spec):
     `survey_weights` each answer counts by its survey weight, as given.
 
     `gradient_checkpointing` and `micro_batch_tokens` (tree tokens at once; None: 16384) are how, not
-    what: they change memory and time, and results by rounding at most. They are not part of a dumped
+    what: they change memory and time, and results by rounding at most (with dropout, which masks are
+    drawn). They are not part of a dumped
     spec, so no adapter is stale, nor an interrupted one begun anew, when they are set to fit a machine.
 
     `preset` names fields that are filled in; those written beside it win. It is gone once read: a

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from evsim_assets.specs.errors import BadInput
+from evsim_assets.token_tree.last_layer import reading
 from evsim_assets.token_tree.tree import Indices, Layout, TokenTree
 
 
@@ -73,8 +74,9 @@ def lay_out(tree: TokenTree, layout: Layout = "tree", device: str | torch.device
 def logits_at(model: Any, batch: TreeBatch, nodes: Indices) -> torch.Tensor:
     """Logits (R, V) of what follows each of the R `nodes`, from one forward pass over the batch.
 
-    Only those places reach the language-model head, by transformers' own `logits_to_keep`, so whatever
-    the model does to its logits (soft-capping, scaling) stays the model's own.
+    Only those places go through the last layer (`last_layer.py`) and reach the language-model head, by
+    transformers' own `logits_to_keep`, so whatever the model does to its logits (soft-capping, scaling) stays
+    the model's own.
     """
     ids = batch.inputs["input_ids"]
     wanted = batch.place[nodes]
@@ -82,7 +84,9 @@ def logits_at(model: Any, batch: TreeBatch, nodes: Indices) -> torch.Tensor:
     at = torch.from_numpy(rows).to(ids.device)
     keep = torch.zeros(ids.numel(), dtype=torch.bool, device=ids.device)
     keep[at] = True
-    logits: torch.Tensor = model(**batch.inputs, use_cache=False, logits_to_keep=keep.view_as(ids)).logits
+    with reading(model, at):
+        output = model(**batch.inputs, use_cache=False, logits_to_keep=keep.view_as(ids))
+    logits: torch.Tensor = output.logits
     if logits.shape[:-1] == ids.shape:  # a model that does not know the argument
         logits = logits.flatten(0, 1)[at]
     if logits.shape[:-1] != rows.shape:

@@ -15,7 +15,8 @@ import torch
 
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.token_tree.batch import lay_out, logits_at
-from evsim_assets.token_tree.tree import Layout, build_tree
+from evsim_assets.token_tree.last_layer import ATTRIBUTE
+from evsim_assets.token_tree.tree import Indices, Layout, build_tree
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ def prepare(model: Any) -> Layout:
 
 def _prepare(model: Any) -> Layout:
     own = model.config._attn_implementation
+    if (last := getattr(_plain(model), ATTRIBUTE, None)) is not None:
+        last.remove()  # prepared before
     sequences = _sequences(int(model.config.get_text_config().vocab_size))
     wanted = torch.cat([_one_by_one(model, sequence) for sequence in sequences])
     if not torch.isfinite(wanted).all():
@@ -58,6 +61,7 @@ def _prepare(model: Any) -> Layout:
         reason = _tree_refused(model) if layout == "tree" else None
         reason = reason or _differs(model, sequences, wanted, layout)
         if reason is None:
+            _narrow_last_layer(model, sequences, wanted, layout)
             if layout != "tree":
                 log.warning(
                     "%s cannot be given token trees (%s): its texts are %s in full, which is as exact"
@@ -77,6 +81,19 @@ def _prepare(model: Any) -> Layout:
     )
 
 
+def _narrow_last_layer(model: Any, sequences: list[list[int]], wanted: torch.Tensor, layout: Layout) -> None:
+    """Have the last layer compute only what is read, where the model's answers stay what they are."""
+    from evsim_assets.token_tree.last_layer import LastLayer
+
+    try:
+        last = LastLayer(_plain(model))
+    except (AttributeError, IndexError, TypeError, NotImplementedError):
+        return
+    ends = np.cumsum([len(sequence) for sequence in sequences]) - 1
+    if _differs(model, sequences, wanted, layout, read=ends) is not None:
+        last.remove()
+
+
 def _tree_refused(model: Any) -> str | None:
     """Set the attention; a reason why it cannot be right, or None."""
     from evsim_assets.token_tree.attention import NAME
@@ -90,12 +107,21 @@ def _tree_refused(model: Any) -> str | None:
     return None
 
 
-def _differs(model: Any, sequences: list[list[int]], wanted: torch.Tensor, layout: Layout) -> str | None:
-    """What is wrong with this layout, or None."""
+def _differs(
+    model: Any,
+    sequences: list[list[int]],
+    wanted: torch.Tensor,
+    layout: Layout,
+    read: Indices | None = None,
+) -> str | None:
+    """What is wrong with this layout, or None; `read`: the tokens whose logits are compared (all)."""
     tree, paths = build_tree(sequences)
     batch = lay_out(tree, layout, model.device)
+    nodes = np.concatenate(paths)
+    if read is not None:
+        nodes, wanted = nodes[read], wanted[torch.from_numpy(read).to(wanted.device)]
     try:
-        found = logits_at(model, batch, np.concatenate(paths))
+        found = logits_at(model, batch, nodes)
     except (BadInput, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     apart = float((found.float() - wanted).abs().max() / wanted.std())

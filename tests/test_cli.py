@@ -162,3 +162,21 @@ def test_a_plan_without_weights_and_gpu_says_what_it_knows_and_why_not_the_rest(
         "set training.gradient_checkpointing: true",
     ):
         assert part in said
+
+
+def test_a_plan_of_a_survey_without_a_wave_says_so_and_counts_full_micro_batches(
+    project_folder: Path,
+) -> None:
+    for wave in (project_folder / "data" / "surveys" / "ev_shift" / "waves").iterdir():
+        wave.unlink()
+    code, said = evsim(project_folder, "plan", "small", "--memory", "100")
+    assert code == 0, said
+    for part in (
+        "small: without prompts:",
+        "the survey has no raw wave Remedy: evsim survey add ev_shift FILE",
+        "tokens of s unknown: the survey has no raw wave",
+        "s~qlora: its texts are not known; memory is that of a full micro-batch (16384 tokens)",
+        "1 to train; time unknown",
+    ):
+        assert part in said
+    assert evsim(project_folder, "plan", "small", "--memory", "0.1")[0] == 1  # the weights are judged

@@ -112,9 +112,12 @@ def load_with_adapter(
     precision: Precision,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    resident: bool | None = None,
 ) -> Any:
     """What was trained, for reading: the base model with the adapter in folder `checkpoint`, or, with
     method "full", the model in `checkpoint` itself, in `precision`; the bare base where that is None.
+
+    `resident`: see `load_base`; an adapter that was trained so is read so, since more may not fit.
 
     Raises:
         BadInput: as `load_base`, or the checkpoint has no weights in safetensors.
@@ -142,6 +145,7 @@ def load_with_adapter(
         precision=precision,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        resident=resident,
     )
     if checkpoint is None:
         return model

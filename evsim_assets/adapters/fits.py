@@ -5,8 +5,10 @@ Belongs here: the memory that is free, and the advice. Not here: what a training
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,20 @@ from evsim_assets.token_tree.losses import Text
 LEAST_TOKENS = 256
 """No smaller micro-batch is advised."""
 
+MICRO_BATCH, CHECKPOINTING, METHOD = (
+    "training.micro_batch_tokens",
+    "training.gradient_checkpointing",
+    "method",
+)
+"""The study's fields that are advised to be changed, in the order in which they are named."""
+
 
 def available_memory(device: Device, *, root: Path = Path("/")) -> int | None:
-    """Bytes that a training could take now: of the GPU's memory, or of the machine's and what this process'
-    control group leaves of it, whichever is less. None: there is no such device, or nothing says it.
+    """Bytes that a training could take now in this process. None: there is no such device, or nothing says.
+
+    Of this process' GPU (LOCAL_RANK, as torchrun and accelerate set it); or of the machine's memory or what
+    this process' control group leaves of it, whichever is less, an equal share for each process that
+    trains the adapter here.
 
     Args:
         root: where /proc and /sys are.
@@ -32,9 +44,15 @@ def available_memory(device: Device, *, root: Path = Path("/")) -> int | None:
     if device == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+        own = int(os.environ.get("LOCAL_RANK", "0"))
+        return int(torch.cuda.mem_get_info(own)[0]) if torch.cuda.is_available() else None
     said = [*_of_the_machine(root / "proc" / "meminfo"), *_of_the_group(root)]
-    return min(said, default=None)
+    return min(said) // _processes_here() if said else None
+
+
+def _processes_here() -> int:
+    """Processes that train together on this machine; where no launcher counts those, on all machines."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or "1")
 
 
 def _of_the_machine(meminfo: Path) -> Iterator[int]:
@@ -82,17 +100,26 @@ def _left(folder: Path, limit: str, used: str) -> Iterator[int]:
 
 
 @dataclass(frozen=True)
+class Remedy:
+    """`changes` of the study, (field, value) each, that together make a training fit; `needed`: the bytes
+    it takes then."""
+
+    changes: tuple[tuple[str, Any], ...]
+    needed: int
+
+
+@dataclass(frozen=True)
 class Fit:
     """A training's memory, and `free`: what there is of it (None: not known).
 
-    `budget`: tree tokens a micro-batch may have. `advice`: what would make it fit, where it does not:
-    (study field, value, what it takes then).
+    `budget`: tree tokens a micro-batch may have. `advice`: what would make it fit, where it does not; each
+    of them is enough.
     """
 
     memory: Memory
     free: int | None
     budget: int
-    advice: tuple[tuple[str, Any, int], ...] = ()
+    advice: tuple[Remedy, ...] = ()
 
     @property
     def fits(self) -> bool | None:
@@ -111,31 +138,35 @@ def fit(
     budget: int,
     free: int | None,
 ) -> Fit:
-    """The memory that training takes, 4-bit weights kept in 4 bits where that alone makes it fit.
+    """The memory that training takes, 4-bit weights kept in 4 bits where only that makes it fit; where
+    nothing does, the least it takes.
 
     Args:
         trained_on, evaluated_on: the largest micro-batches of at most `budget` tree tokens.
         free: see `available_memory`.
     """
 
-    def memory(of: AdapterSpec, at_once: int | None = None, resident: bool | None = None) -> Memory:
-        return memory_of(
-            of,
-            shapes,
-            device=device,
-            precision=precision,
-            trained_on=_at_most(trained_on, at_once),
-            evaluated_on=_at_most(evaluated_on, at_once),
-            resident=resident,
-        )
+    def memory(of: AdapterSpec, at_once: int | None = None) -> Memory:
+        forms = [
+            memory_of(
+                of,
+                shapes,
+                device=device,
+                precision=precision,
+                trained_on=_at_most(trained_on, at_once),
+                evaluated_on=_at_most(evaluated_on, at_once),
+                resident=resident,
+            )
+            for resident in ((None, True) if of.method == "qlora" else (None,))
+        ]
+        fitting = [form for form in forms if free is None or form.total <= free]
+        return fitting[0] if fitting else min(forms, key=lambda form: form.total)
 
     wanted = memory(spec)
     if free is None or wanted.total <= free:
         return Fit(wanted, free, budget)
-    if spec.method == "qlora" and (small := memory(spec, resident=True)).total <= free:
-        return Fit(small, free, budget)
     longest = max(trained_on.tokens, evaluated_on.tokens)
-    return Fit(wanted, free, budget, tuple(_advice(spec, free, longest, memory)))
+    return Fit(wanted, free, budget, _advice(spec, free, longest, memory))
 
 
 def _at_most(passage: Passage, tokens: int | None) -> Passage:
@@ -144,26 +175,42 @@ def _at_most(passage: Passage, tokens: int | None) -> Passage:
     return Passage(tokens, max(1, round(passage.rows * tokens / passage.tokens)))
 
 
-def _advice(
-    spec: AdapterSpec, free: int, longest: int, memory: Callable[..., Memory]
-) -> Iterator[tuple[str, Any, int]]:
-    """Each change that is enough by itself; of micro-batches the largest that is."""
+def _advice(spec: AdapterSpec, free: int, longest: int, memory: Callable[..., Memory]) -> tuple[Remedy, ...]:
+    """The fewest changes that are enough: each by itself, else each two, else all three."""
     assert spec.training is not None
+    offered = [MICRO_BATCH]
+    offered += [] if spec.training.gradient_checkpointing else [CHECKPOINTING]
+    offered += [] if spec.method == "qlora" else [METHOD]
+    for count in range(1, len(offered) + 1):
+        found = (_remedy(spec, fields, free, longest, memory) for fields in combinations(offered, count))
+        if enough := tuple(remedy for remedy in found if remedy):
+            return enough
+    return ()
+
+
+def _remedy(
+    spec: AdapterSpec, fields: Sequence[str], free: int, longest: int, memory: Callable[..., Memory]
+) -> Remedy | None:
+    """These changes, the largest micro-batches that suffice among them; None: they are not enough."""
+    changed = spec
+    if CHECKPOINTING in fields and spec.training is not None:
+        saving = spec.training.model_copy(update={"gradient_checkpointing": True})
+        changed = changed.model_copy(update={"training": saving})
+    if METHOD in fields:
+        changed = changed.model_copy(update={"method": "qlora"})
+    for tokens in _smaller_than(longest) if MICRO_BATCH in fields else (None,):
+        if (needed := memory(changed, tokens).total) <= free:
+            values = {MICRO_BATCH: tokens, CHECKPOINTING: True, METHOD: "qlora"}
+            return Remedy(tuple((field, values[field]) for field in fields), needed)
+    return None
+
+
+def _smaller_than(longest: int) -> Iterator[int]:
+    """Powers of two below so many tokens, from the largest."""
     tokens = 2 ** (longest - 1).bit_length() // 2
     while tokens >= LEAST_TOKENS:
-        if (needed := memory(spec, tokens).total) <= free:
-            yield "training.micro_batch_tokens", tokens, needed
-            break
+        yield tokens
         tokens //= 2
-    saving = spec.model_copy(
-        update={"training": spec.training.model_copy(update={"gradient_checkpointing": True})}
-    )
-    if not spec.training.gradient_checkpointing and (needed := memory(saving).total) <= free:
-        yield "training.gradient_checkpointing", True, needed
-    if spec.method != "qlora":
-        small = spec.model_copy(update={"method": "qlora"})
-        if (needed := memory(small, resident=True).total) <= free:
-            yield "method", "qlora", needed
 
 
 def require_memory(
@@ -226,25 +273,26 @@ def require_fits(found: Fit, spec: AdapterSpec) -> None:
 
 def _where(found: Fit, spec: AdapterSpec) -> dict[str, Any]:
     """The study's field that would help most easily, with its value as it is."""
-    field = found.advice[0][0] if found.advice else "models"
-    if field == "models":
-        return {"field": field, "value": spec.model}
-    if field == "method":
-        return {"field": field, "value": spec.method}
-    tokens = field == "training.micro_batch_tokens"
-    return {"field": field, "value": found.budget if tokens else False}
+    if not found.advice:
+        return {"field": "models", "value": spec.model}
+    field = found.advice[0].changes[0][0]
+    as_it_is = {MICRO_BATCH: found.budget, CHECKPOINTING: False, METHOD: spec.method}
+    return {"field": field, "value": as_it_is[field]}
 
 
 def advice_in_words(found: Fit) -> str:
     """What to change in the study."""
     if not found.advice:
         return f"use a smaller model, or a machine with {_gb(found.memory.total)} of memory or more"
-    told = [
-        f"set {field}: {str(value).lower() if isinstance(value, bool) else value}"
-        f" (it takes {_gb(needed)} then)"
-        for field, value, needed in found.advice
-    ]
-    return ", or ".join(told)
+    return ", or ".join(
+        f"set {' and '.join(f'{field}: {_in_yaml(value)}' for field, value in remedy.changes)}"
+        f" (it takes {_gb(remedy.needed)} then)"
+        for remedy in found.advice
+    )
+
+
+def _in_yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _gb(size: int) -> str:

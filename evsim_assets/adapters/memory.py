@@ -21,7 +21,7 @@ WORKING_WIDTHS = 4
 the way back, and on the way forward what has not been let go yet."""
 
 LOSS_ROWS = 256
-"""Rows of logits that are float32 at the same time (`token_tree/edge_loss.py`)."""
+"""Rows of logits that the loss works on at the same time (`token_tree/edge_loss.py`)."""
 
 HEAP, HEAP_CHECKPOINTED, HEAP_CUDA = 2.3, 3.4, 1.1
 """How much more the allocator holds than is alive of what comes and goes in every pass. On a CPU glibc's
@@ -122,12 +122,10 @@ def memory_of(
         layers = float(size * shapes.hidden * trained_on.tokens * shapes.layers)
     kept = layers + found.rest * trained_on.tokens + found.copies
     width = WORKING_WIDTHS * size * shapes.widest
-    logits = size * shapes.vocabulary
-    chunk = 4 * shapes.vocabulary * LOSS_ROWS
     unpacked = size * weights.largest if resident else 0  # a layer's weights, while they are used
     working = max(
-        max(inside + width * trained_on.tokens, 2 * logits * trained_on.rows + chunk) + unpacked,
-        logits * evaluated_on.rows + width * evaluated_on.tokens + chunk + unpacked - kept,
+        max(inside + width * trained_on.tokens, _logits_trained(trained_on, shapes)) + unpacked,
+        _logits_evaluated(evaluated_on, shapes, size) + width * evaluated_on.tokens + unpacked - kept,
         trained - kept,
     )
     return Memory(
@@ -140,6 +138,19 @@ def memory_of(
         libraries=round(LIBRARIES[device]),
         resident=resident,
     )
+
+
+def _logits_trained(passage: Passage, shapes: Shapes) -> int:
+    """Logits and their gradient, both float32 whatever the precision: accelerate makes a model's outputs
+    so. The model's own in half precision (2 bytes) are gone by the time there is a gradient, and the logits
+    before the gradient's copy in half precision is made. The loss holds two pieces of its rows."""
+    return 4 * shapes.vocabulary * (2 * passage.rows + 2 * LOSS_ROWS)
+
+
+def _logits_evaluated(passage: Passage, shapes: Shapes, size: int) -> int:
+    """Logits as float32, with those in half precision that they are made from, or with the loss' piece."""
+    made_from = 0 if size == 4 else size * passage.rows
+    return shapes.vocabulary * (4 * passage.rows + max(made_from, 4 * LOSS_ROWS))
 
 
 def _base_bytes(spec: AdapterSpec, shapes: Shapes, size: int, resident: bool) -> int:

@@ -51,8 +51,8 @@ def model_card(spec: AdapterSpec, facts: Mapping[str, Any], *, base_model: str, 
             f" version {data_version}",
             f"- {training.epochs:g} epochs in {facts['steps']} steps of {training.batch_size} answers;"
             f" AdamW, learning rate {training.learning_rate:g}, {training.schedule}",
-            f"- an epoch: {facts['tree_tokens']} tokens through the model for {facts['text_tokens']} tokens"
-            f" of text ({shared:.2f} to 1)",
+            f"- the steps of the first epoch: {facts['tree_tokens']} tokens through the model"
+            f" for {facts['text_tokens']} tokens of text ({shared:.2f} to 1)",
             "",
             "## Validation loss",
             "",

@@ -36,6 +36,8 @@ def begin(work: Path, identity: Mapping[str, Any], say: Callable[[str], None]) -
     before = _json(work / IDENTITY)
     if before != identity:
         changed = changes(before, identity) if before is not None else []
+        if before is None and _checkpoints(work):
+            say("training starts anew: nothing readable says whose the step checkpoints are that were found")
         for checkpoint in _checkpoints(work):
             _remove(checkpoint)
         if changed:

@@ -63,10 +63,10 @@ class TrainingResult:
     """What is known of an adapter once it is trained.
 
     `learning_curve`: see `curve.learning_curve`; step 0 is the model as it was. `best_step`: the step whose
-    weights were kept. The counts are per epoch: `participants` and `texts` trained on, `tree_tokens`
-    that a forward pass takes, `text_tokens` the same texts hold one by one; `steps` and `evaluations` in
-    all. `seconds` and `resumed_at` (step; 0: begun anew) are of this run, which may have gone on with
-    another.
+    weights were kept. `participants` and `texts`: of the training split. In the first epoch's steps (in all,
+    where there is less than an epoch) `tree_tokens` go through the model for the `text_tokens` that the
+    texts hold one by one. `steps`, `evaluations`: in all. `seconds` and `resumed_at` (step; 0: begun
+    anew) are of this run, which may have gone on with another.
     """
 
     learning_curve: pd.DataFrame

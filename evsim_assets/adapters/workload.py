@@ -58,13 +58,12 @@ def workload(prompts: pd.DataFrame, spec: AdapterSpec, tokenizer: Any, seed: int
     """What training the adapter on the study's prompts reads, micro-batches of `budget` tree tokens.
 
     Raises:
-        BadInput: as `training.train`: no prompts in the wording, no participants in a split.
+        BadInput: as `training.train`: no prompts in the wording, no participants in a split, or none
+            whose answers have a weight.
     """
     training, trial = spec.training, str(spec.trial)
     assert training is not None, "a pretrained model is not trained"
     own = own_prompts(prompts, spec.template, "train", "validation")
-    if training.survey_weights:
-        own = own[own["weight"] > 0]
     of_split = {split: own[own["split"] == split] for split in ("train", "validation")}
     for split, rows in of_split.items():
         if rows.empty:
@@ -74,20 +73,23 @@ def workload(prompts: pd.DataFrame, spec: AdapterSpec, tokenizer: Any, seed: int
                 value=split,
                 remedy="give the study more participants",
             )
-    everyone = of_split["train"]["participant"].astype(str)
-    kept = fraction_of(everyone.unique(), spec.fraction, derived_seed(seed, "fraction", trial))
-    counts = everyone.value_counts()
+    train = of_split["train"]
+    drawn = fraction_of(train["participant"].unique(), spec.fraction, derived_seed(seed, "fraction", trial))
+    train = _counting(train[train["participant"].isin(drawn)], spec, tokenizer)
+    judging = _counting(of_split["validation"], spec, tokenizer)
+    everyone = train["participant"].astype(str)
+    kept, counts = list(everyone.unique()), everyone.value_counts()
     texts = [int(counts[person]) for person in kept]
     steps = plan_steps(texts, training.batch_size, training.epochs, derived_seed(seed, "batches", trial))
     chosen = [steps[at] for at in _evenly(len(steps), SAMPLED_STEPS)]
     people = sorted({p for step in chosen for p in step.participants})
-    rows = of_split["train"][everyone.isin({kept[p] for p in people})]
+    rows = train[everyone.isin({kept[p] for p in people})]
     by_person = texts_by_participant(rows, tokenizer, spec)
     sample = [[t for p in step.participants for t in by_person[kept[p]]] for step in chosen]
     passes = [list(_passes(texts_of_step, spec, budget)) for texts_of_step in sample]
-    judges = of_split["validation"]["participant"].unique()
+    judges = judging["participant"].unique()
     asked = judges[_evenly(len(judges), SAMPLED_PEOPLE)]
-    judged = of_split["validation"][of_split["validation"]["participant"].isin(asked)]
+    judged = judging[judging["participant"].isin(asked)]
     validation = [t for texts in texts_by_participant(judged, tokenizer, spec).values() for t in texts]
     evaluated = list(_passes(validation, spec, budget))
     share = len(asked) / len(judges)
@@ -106,6 +108,16 @@ def workload(prompts: pd.DataFrame, spec: AdapterSpec, tokenizer: Any, seed: int
         validation=tuple(validation),
         sampled=len(chosen) < len(steps) or len(asked) < len(judges),
     )
+
+
+def _counting(rows: pd.DataFrame, spec: AdapterSpec, tokenizer: Any) -> pd.DataFrame:
+    """The rows that have a text. As in training, they are taken after the fraction has been drawn."""
+    if spec.training is None or not spec.training.survey_weights:
+        return rows
+    counting = rows[rows["weight"] > 0]
+    if counting.empty:
+        texts_by_participant(rows, tokenizer, spec)  # raises, in training's words
+    return counting
 
 
 def largest_passages(

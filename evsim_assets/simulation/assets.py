@@ -183,13 +183,20 @@ def _model(study: StudySpec, spec: AdapterSpec, lake: Lake, hub: ModelHub) -> tu
         spec.method,
         study.compute,
         base.trust_remote_code,
+        stored.manifest.get("training", {}).get("base_weights") == "nf4" or None,
         stored.id,
     )
 
 
 @lru_cache(maxsize=1)
 def _loaded(
-    source: str, checkpoint: str | None, method: Any, compute: ComputeSpec, trust: bool, version: str
+    source: str,
+    checkpoint: str | None,
+    method: Any,
+    compute: ComputeSpec,
+    trust: bool,
+    resident: bool | None,
+    version: str,
 ) -> tuple[Any, Any]:
     from pathlib import Path
 
@@ -200,5 +207,6 @@ def _loaded(
         device=compute.device,
         precision=compute.precision,
         trust_remote_code=trust,
+        resident=resident,
     )
     return model, load_tokenizer(source, trust_remote_code=trust)

@@ -11,6 +11,7 @@ trees, plain batches and `generate`.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -31,7 +32,8 @@ NAME = "evsim_tree"
 class TreeAttention:
     """The attention rule of one row of n tree nodes: i sees j exactly when j <= i < end[j].
 
-    `windows` collects the sliding windows that layers asked for (None: a layer without).
+    `windows` collects the sliding windows that layers asked for (None: a layer without). `read`: the nodes
+    whose logits are read, ascending, or None: perhaps all.
     """
 
     def __init__(self, tree: TokenTree, device: torch.device, *, flex: bool | None = None) -> None:
@@ -40,6 +42,7 @@ class TreeAttention:
         self.flex = device.type == "cuda" if flex is None else flex
         self.deepest = int(tree.depth.max(initial=0))
         self.windows: set[int | None] = set()
+        self.read: torch.Tensor | None = None
         self._masks: dict[Any, Any] = {}
         if self.flex:
             self._end = torch.from_numpy(tree.end).to(device)
@@ -52,6 +55,12 @@ class TreeAttention:
         self._queries = torch.from_numpy(queries.clip(0))
         self._keys = torch.from_numpy(np.concatenate([call.keys.ravel() for call in self.calls]).clip(0))
         self._place = torch.from_numpy(place)
+
+    def reading(self, nodes: torch.Tensor) -> TreeAttention:
+        """The same rule, with only these nodes read."""
+        other = copy(self)
+        other.read = nodes
+        return other
 
     def attend(
         self,
@@ -69,6 +78,8 @@ class TreeAttention:
         if window is not None and window > self.deepest:
             window = None  # it hides nothing
         if self.flex:
+            if dropout:
+                raise NotImplementedError("dropout in FlexAttention")
             return self._flex(query, key, value, scaling, window, softcap)
         q = query[0].transpose(0, 1).index_select(0, self._queries)
         k = key[0].transpose(0, 1).index_select(0, self._keys)
@@ -187,11 +198,14 @@ def tree_attention(
     """What transformers calls in every layer; (B, n, H, D), and no weights.
 
     Raises:
-        NotImplementedError: the layer wants something that trees do not offer (attention sinks).
+        NotImplementedError: the layer wants something that trees do not offer: attention sinks, a mask of its
+            own.
     """
     if s_aux is not None:
         raise NotImplementedError("attention sinks")
     if tree is not None:
+        if attention_mask is None or attention_mask.shape != (1, 1, 1, 1):
+            raise NotImplementedError("layers that make a mask of their own")
         output = tree.attend(
             query, key, value, scaling=scaling, dropout=dropout, window=sliding_window, softcap=softcap
         )

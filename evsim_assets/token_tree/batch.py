@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from evsim_assets.specs.errors import BadInput
-from evsim_assets.token_tree.last_layer import reading
 from evsim_assets.token_tree.tree import Indices, Layout, TokenTree
 
 
@@ -84,9 +83,10 @@ def logits_at(model: Any, batch: TreeBatch, nodes: Indices) -> torch.Tensor:
     at = torch.from_numpy(rows).to(ids.device)
     keep = torch.zeros(ids.numel(), dtype=torch.bool, device=ids.device)
     keep[at] = True
-    with reading(model, at):
-        output = model(**batch.inputs, use_cache=False, logits_to_keep=keep.view_as(ids))
-    logits: torch.Tensor = output.logits
+    inputs = dict(batch.inputs)
+    if "tree" in inputs:
+        inputs["tree"] = inputs["tree"].reading(at)
+    logits: torch.Tensor = model(**inputs, use_cache=False, logits_to_keep=keep.view_as(ids)).logits
     if logits.shape[:-1] == ids.shape:  # a model that does not know the argument
         logits = logits.flatten(0, 1)[at]
     if logits.shape[:-1] != rows.shape:

@@ -11,8 +11,6 @@ attention and its feed-forward part are computed for those alone; the others get
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,43 +21,38 @@ NARROWED = ("mlp", "self_attn.o_proj", "self_attn.q_proj")
 
 
 class LastLayer:
-    """The last decoder layer of a model, narrowed while `reading`."""
+    """The last decoder layer of a model, narrowed to `tree.read` where it is called with a tree.
+
+    The tree comes with each call of its attention, so that checkpointing, which computes the layer again on
+    the way back, leaves out the same rows.
+    """
 
     def __init__(self, model: Any) -> None:
         """Raises AttributeError, IndexError or TypeError where the model has no such layer."""
         layer = model.get_decoder().layers[-1]
-        self.model = model
-        self.rows: torch.Tensor | None = None
-        self.shape = torch.Size()
         parts = [part for name in NARROWED if (part := _part(layer, name)) is not None]
         if not parts:
             raise AttributeError("none of the parts is there")
-        self.hooks = [
-            hook
-            for part in parts
-            for hook in (
-                part.register_forward_pre_hook(self._leave_out),
-                part.register_forward_hook(self._put_back),
-            )
-        ]
+        self.model = model
+        self.rows: torch.Tensor | None = None
+        self.shape = torch.Size()
+        # Attention is called first, and again where checkpointing computes the layer anew; a hook of the
+        # layer itself would stay outside of that.
+        self.hooks = [layer.self_attn.register_forward_pre_hook(self._begin, with_kwargs=True)]
+        for part in parts:
+            self.hooks.append(part.register_forward_pre_hook(self._leave_out))
+            self.hooks.append(part.register_forward_hook(self._put_back))
         setattr(model, ATTRIBUTE, self)
-
-    @contextmanager
-    def reading(self, rows: torch.Tensor) -> Iterator[None]:
-        """Within the block only `rows` (R,), of the flattened B·N tokens, are computed. With checkpointing
-        all are: there the layer is computed again after the block."""
-        if not (self.model.training and self.model.is_activation_checkpointing):
-            self.rows = rows
-        try:
-            yield
-        finally:
-            self.rows = None
 
     def remove(self) -> None:
         """Make the layer what it was."""
         for hook in self.hooks:
             hook.remove()
         delattr(self.model, ATTRIBUTE)
+
+    def _begin(self, module: Any, given: Any, named: dict[str, Any]) -> None:
+        tree = named.get("tree")
+        self.rows = tree.read if tree is not None else None
 
     def _leave_out(self, module: Any, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self.rows is None:
@@ -74,17 +67,6 @@ class LastLayer:
             raise TypeError(f"{type(module).__name__} returns more than one tensor")
         whole = output.new_zeros(self.shape[0] * self.shape[1], output.shape[-1])
         return whole.index_copy(0, self.rows, output[0]).unflatten(0, self.shape[:2])
-
-
-@contextmanager
-def reading(model: Any, rows: torch.Tensor) -> Iterator[None]:
-    """Within the block the model's last layer computes `rows` alone, where it has been prepared for it."""
-    last: LastLayer | None = getattr(model, ATTRIBUTE, None)
-    if last is None:
-        yield
-        return
-    with last.reading(rows):
-        yield
 
 
 def _part(layer: Any, name: str) -> Any:

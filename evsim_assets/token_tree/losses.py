@@ -100,7 +100,7 @@ def weigh(texts: Sequence[Text], loss_on: LossOn, alpha: float) -> WeightedTree:
     for text, path in zip(texts, paths[: len(texts)], strict=True):
         weight[path[len(path) - text.targets(loss_on) :], 0] += text.weight
     for (mass, first, _), path in zip(masses, paths[len(texts) :], strict=True):
-        weight[path[first:], 1] += mass
+        weight[path[max(first, 1) :], 1] += mass
     return WeightedTree(*_what_is_read(tree, weight * [1 - alpha > 0, alpha > 0]))
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -26,7 +27,7 @@ from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import AdapterSpec, ModelSpec, StudySpec
 from evsim_assets.token_tree.batch import lay_out
 from evsim_assets.token_tree.layout import prepare
-from evsim_assets.token_tree.losses import Text
+from evsim_assets.token_tree.losses import Text, loss_batches, weighted_loss
 from tests.adapters.tiny_survey import PENALTY, adapter, prompts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +141,66 @@ def test_logits_are_counted_twice_for_the_places_where_they_are_read(tiny: Shape
     assert many.working - few.working == pytest.approx(HEAP * 2 * 4 * 2048 * 10_000, rel=1e-6)
 
 
+def test_in_bf16_logits_are_float32_beside_those_they_are_made_from() -> None:
+    """Of 7B with 4-bit weights, by hand: 32,000 tokens; 4 + 4 bytes a logit in training and 4 + 2 in an
+    evaluation; all that CUDA's allocator holds besides is a tenth."""
+
+    def working(trained: int, evaluated: int) -> int:
+        return memory_of(
+            adapter("qlora", loss_on="text"),
+            llama("7b"),
+            device="cuda",
+            precision="bf16",
+            trained_on=Passage(64, trained),
+            evaluated_on=Passage(64, evaluated),
+        ).working
+
+    assert working(30_000, 1) - working(20_000, 1) == pytest.approx(1.1 * 8 * 32_000 * 10_000, rel=1e-6)
+    assert working(1, 30_000) - working(1, 20_000) == pytest.approx(1.1 * 6 * 32_000 * 10_000, rel=1e-6)
+
+
+@pytest.mark.parametrize(("precision", "evaluated"), [("bf16", 6), ("no", 4)])
+def test_as_many_bytes_a_logit_are_counted_as_a_real_pass_takes(precision: str, evaluated: int) -> None:
+    """A model that is next to nothing but logits, under accelerate, by torch's record of allocations."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from torch.profiler import profile
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    vocabulary, rows = 8192, 2000
+    shape: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    model: Any = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=vocabulary))
+    model = model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    model.lm_head.requires_grad_(False)
+    layout = prepare(model)
+    AcceleratorState._reset_state(True)
+    model = Accelerator(cpu=True, mixed_precision=precision).prepare_model(model)
+    AcceleratorState._reset_state(True)
+    texts = [Text([1], [first, *range(10, 509)]) for first in range(4)]
+    (part,) = loss_batches(texts, loss_on="answer", alpha=0, max_tokens=4000, layout=layout, device="cpu")
+    assert len(part.nodes) == rows - 3  # the first answer token of all four is read at one place
+
+    def peak(train: bool) -> float:
+        """Bytes a logit."""
+        with profile(profile_memory=True) as profiled, torch.set_grad_enabled(train):
+            loss = weighted_loss(model, part)
+            if train:
+                loss.backward()
+        events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+        alive = np.cumsum([event.nbytes() for event in sorted(events, key=lambda e: e.start_ns())])
+        return float(alive.max()) / len(part.nodes) / vocabulary
+
+    peak(train=True)  # what is made once
+    piece = 4 * 256 / len(part.nodes)
+    assert peak(train=True) == pytest.approx(8 + 2 * piece, rel=0.04)
+    assert peak(train=False) == pytest.approx(max(evaluated, 4 + piece), rel=0.04)
+
+
 def test_a_refusal_names_field_and_value_and_each_remedy_makes_it_fit(tiny: Shapes) -> None:
     spec, tokens = adapter(loss_on="text"), Passage(16384, 16384)
     needed = on_cpu(spec, tiny, None, tokens).memory.total
@@ -148,7 +209,7 @@ def test_a_refusal_names_field_and_value_and_each_remedy_makes_it_fit(tiny: Shap
     with pytest.raises(BadInput) as refused:
         require_fits(found, spec)
     assert refused.value.field == "training.micro_batch_tokens" and refused.value.value == 16384
-    (field, at_once, takes) = found.advice[0]
+    ((field, at_once),), takes = found.advice[0].changes, found.advice[0].needed
     assert field == "training.micro_batch_tokens" and f"set {field}: {at_once}" in str(refused.value)
     share = Passage(at_once, at_once)
     assert on_cpu(spec, tiny, needed // 2, share).fits and takes <= needed // 2
@@ -163,24 +224,59 @@ def test_where_nothing_helps_the_remedy_is_another_model_or_machine(tiny: Shapes
     assert (refused.value.field, refused.value.value) == ("models", "s")
 
 
-def test_lora_on_7b_is_told_of_checkpointing_and_qlora_where_those_suffice() -> None:
-    def on_a_card(spec: AdapterSpec, free: float) -> Any:
-        return fit(
-            spec,
-            llama("7b"),
-            device="cuda",
-            precision="bf16",
-            trained_on=SOME,
-            evaluated_on=SOME,
-            budget=16384,
-            free=round(free),
-        )
+def on_a_card(spec: AdapterSpec, size: str, free: float, tokens: Passage = SOME) -> Any:
+    return fit(
+        spec,
+        llama(size),
+        device="cuda",
+        precision="bf16",
+        trained_on=tokens,
+        evaluated_on=tokens,
+        budget=16384,
+        free=round(free),
+    )
 
-    fields = {field for field, _, _ in on_a_card(adapter("lora", rank=64), 24e9).advice}
-    assert fields == {"training.micro_batch_tokens", "training.gradient_checkpointing"}
-    stays = on_a_card(adapter("qlora", rank=64, gradient_checkpointing=True), 15e9)
+
+def fields_of(found: Any) -> list[tuple[str, ...]]:
+    return [tuple(field for field, _ in remedy.changes) for remedy in found.advice]
+
+
+def test_lora_on_7b_is_told_of_checkpointing_and_qlora_where_those_suffice() -> None:
+    found = on_a_card(adapter("lora", rank=64), "7b", 24e9)
+    assert fields_of(found) == [("training.micro_batch_tokens",), ("training.gradient_checkpointing",)]
+    stays = on_a_card(adapter("qlora", rank=64, gradient_checkpointing=True), "7b", 15e9)
     assert stays.fits and stays.memory.resident  # 13.5 GB of weights would not fit; in 4 bits they do
-    assert not on_a_card(adapter("qlora", rank=64), 139e9).memory.resident
+    assert not on_a_card(adapter("qlora", rank=64), "7b", 139e9).memory.resident
+
+
+@pytest.mark.parametrize(("size", "free"), [("13b", 24e9), ("7b", 12e9), ("7b", 16e9)])
+def test_qlora_is_advised_in_4_bits_and_what_is_advised_fits(size: str, free: float) -> None:
+    found = on_a_card(adapter("qlora", rank=64), size, free)
+    assert found.fits is False and found.memory.resident  # the smaller figure is told
+    assert fields_of(found) == [("training.micro_batch_tokens",), ("training.gradient_checkpointing",)]
+    (_, at_once), *_ = found.advice[0].changes
+    rows = round(SOME.rows * at_once / SOME.tokens)
+    smaller = on_a_card(adapter("qlora", rank=64), size, free, Passage(at_once, rows))
+    assert smaller.fits and smaller.memory.total == found.advice[0].needed <= free
+    saving = on_a_card(adapter("qlora", rank=64, gradient_checkpointing=True), size, free)
+    assert saving.fits and saving.memory.total == found.advice[1].needed <= free
+
+
+def test_two_or_three_changes_are_advised_where_no_fewer_are_enough() -> None:
+    def advised(method: str, free: float) -> list[tuple[str, ...]]:
+        return fields_of(on_a_card(adapter(method, rank=64), "13b", free, Passage(16384, 800)))
+
+    tokens, saving = "training.micro_batch_tokens", "training.gradient_checkpointing"
+    assert advised("qlora", 14e9) == [(tokens, saving)]
+    assert advised("lora", 24e9) == [(tokens, "method")]
+    assert advised("lora", 30e9) == [(tokens, "method"), (saving, "method")]
+    assert advised("lora", 14e9) == [(tokens, saving, "method")]
+    assert advised("qlora", 6e9) == []  # the weights alone are 6.9 GB in 4 bits
+    with pytest.raises(BadInput) as refused:
+        spec = adapter("lora", rank=64)
+        require_fits(on_a_card(spec, "13b", 14e9, Passage(16384, 800)), spec)
+    assert (refused.value.field, refused.value.value) == (tokens, 16384)
+    assert f" and {saving}: true and method: qlora (it takes " in str(refused.value)
 
 
 def test_what_is_free_is_the_least_of_machine_and_groups(tmp_path: Path) -> None:
@@ -204,6 +300,25 @@ def test_what_is_free_is_the_least_of_machine_and_groups(tmp_path: Path) -> None
     assert available_memory("cpu", root=tmp_path) == 1_500_000_000
 
 
+def test_processes_that_train_together_share_a_machines_memory_and_have_a_gpu_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemAvailable:    8000000 kB\n")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert available_memory("cpu", root=tmp_path) == 2_048_000_000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # two machines
+    assert available_memory("cpu", root=tmp_path) == 4_096_000_000
+    if torch.cuda.device_count() > 1:
+        held = torch.empty(2**30, dtype=torch.uint8, device="cuda:0")
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        on_the_second = available_memory("cuda")
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        on_the_first = available_memory("cuda")
+        assert on_the_first is not None and on_the_second is not None
+        assert len(held) and on_the_second - on_the_first >= 2**29
+
+
 @pytest.mark.parametrize("penalty", [None, PENALTY])
 def test_what_is_read_is_what_a_training_reads(penalty: Any, tmp_path: Path) -> None:
     spec = adapter(penalty=penalty)
@@ -217,6 +332,25 @@ def test_what_is_read_is_what_a_training_reads(penalty: Any, tmp_path: Path) -> 
     assert counted.text_tokens == 4 * done.text_tokens  # four epochs
     # Batches of other participants share other beginnings, so epochs differ a little.
     assert counted.tree_tokens == pytest.approx(4 * done.tree_tokens, rel=0.02)
+
+
+def test_the_fraction_is_drawn_before_texts_of_weight_0_are_left_out_as_training_does(
+    tmp_path: Path,
+) -> None:
+    table = prompts()
+    table.loc[table["participant"].isin(["p0", "p1", "p2", "p3"]), "weight"] = 0.0
+    table.loc[table["prompt_id"].isin(["p4-0", "p8-1"]), "weight"] = 0.0
+    spec = adapter(fraction=0.75, survey_weights=True)
+    counted = workload(table, spec, load_tokenizer(str(MODEL)), seed=0, budget=16384)
+    done = train(
+        table, spec, source=str(MODEL), device="cpu", precision="fp32", seed=0, out_dir=tmp_path / "out"
+    )
+    assert (counted.steps, counted.texts, counted.participants) == (done.steps, done.texts, done.participants)
+    assert counted.text_tokens == 4 * done.text_tokens
+    assert counted.participants != 3  # three quarters of the four who count
+    table["weight"] = 0.0
+    with pytest.raises(BadInput, match="every answer has a survey weight of 0"):
+        workload(table, spec, load_tokenizer(str(MODEL)), seed=0, budget=16384)
 
 
 def test_a_sample_of_the_steps_counts_nearly_as_all_do() -> None:

@@ -70,23 +70,34 @@ def test_killed_while_a_checkpoint_is_written_it_goes_on_from_the_one_before(
 def test_killed_again_and_again_at_random_moments_it_ends_with_the_same_bytes(
     spec: AdapterSpec, base: str, tmp_path: Path
 ) -> None:
-    """A checkpoint after every step, so that many a kill falls into one."""
+    """A checkpoint after every step, so that many a kill falls into one; each kill comes up to a fifth of a
+    second after one of the next two steps was begun to be written."""
     import time
 
     chance = random.Random(3)
     given: dict[str, Any] = {"checkpoint_seconds": 0.0}
-    began = time.monotonic()
     finished(started(base, spec, tmp_path / "whole", tmp_path / "other", **given))
-    seconds = time.monotonic() - began
     kills = 0
     for _ in range(8):
-        process = started(base, spec, tmp_path / "adapter", tmp_path / "work", **given)
-        until = time.monotonic() + chance.uniform(0.2, 0.8) * seconds
-        kills += killed_when(process, lambda until=until: time.monotonic() > until)
+        step = _last(tmp_path / "work") + chance.randint(1, 2)
+        late = chance.uniform(0, 0.2)
+
+        def now(step: int = step, late: float = late) -> bool:
+            if _last(tmp_path / "work") < step:
+                return False
+            time.sleep(late)
+            return True
+
+        kills += killed_when(started(base, spec, tmp_path / "adapter", tmp_path / "work", **given), now)
     finished(started(base, spec, tmp_path / "adapter", tmp_path / "work", **given))
     assert kills >= 3
     assert any(sentence.startswith("resumed at step") for sentence in said(tmp_path / "adapter"))
     assert _files(tmp_path / "adapter") == _files(tmp_path / "whole")
+
+
+def _last(work: Path) -> int:
+    """The step of the latest checkpoint in the folder, whole or not; 0 without any."""
+    return max((int(path.name.split("-")[1]) for path in work.glob("checkpoint-*")), default=0)
 
 
 def test_the_learning_curve_and_the_best_step_are_those_of_one_run(

@@ -149,6 +149,14 @@ def test_what_a_training_follows_from_has_changed_so_it_begins_anew_and_says_wha
     assert result is not None and result.resumed_at == 0
 
 
+def test_checkpoints_of_nobody_known_are_not_gone_on_with_and_that_is_said(base: str, tmp_path: Path) -> None:
+    _train(base, tmp_path, stop_at=12)
+    (tmp_path / "work" / "identity.json").write_text("{")
+    result, said = _train(base, tmp_path)
+    assert result is not None and result.resumed_at == 0
+    assert "training starts anew: nothing readable says whose" in said[0]
+
+
 def test_another_version_of_a_library_begins_anew(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

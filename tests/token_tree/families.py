@@ -78,6 +78,12 @@ ONLY_PADDED: dict[str, Callable[[], Any]] = {
 }
 """An extra score in every softmax; positions that are distances in the row; states that run along it."""
 
+
+def leans_on_the_batch() -> Any:
+    """A model that keeps the few strongest keys of the whole padded row."""
+    return make(hf.DogeConfig, keep_window_size=4)
+
+
 LAYOUTS = {
     **dict.fromkeys(TAKES_TREES, "tree"),
     **dict.fromkeys(ONLY_PACKED, "packed"),

@@ -65,6 +65,14 @@ def test_output_and_gradients_are_those_of_a_plain_masked_softmax(
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
 
 
+def test_flex_attention_refuses_the_dropout_it_does_not_have() -> None:
+    tree = build_tree([[1, 2, 3]])[0]
+    with pytest.raises(NotImplementedError, match="dropout"):
+        TreeAttention(tree, CPU, flex=True).attend(
+            *inputs(3, 4), scaling=None, dropout=0.1, window=None, softcap=None
+        )
+
+
 def test_a_row_does_not_depend_on_what_else_is_in_it() -> None:
     one, both = build_tree([[1, 2, 3]])[0], build_tree([[1, 2, 3], [4, 5]])[0]
     q, k, v = inputs(5, 4)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from evsim_assets.specs.errors import BadInput
 from evsim_assets.token_tree.batch import lay_out, logits_at
 from evsim_assets.token_tree.layout import prepare
 from evsim_assets.token_tree.tree import build_tree
-from tests.token_tree.families import LAYOUTS, MAKE, ONLY_PACKED, ONLY_PADDED, TAKES_TREES
+from tests.token_tree.families import LAYOUTS, MAKE, ONLY_PACKED, ONLY_PADDED, TAKES_TREES, leans_on_the_batch
 from tests.token_tree.plain import tiny_llama, with_adapter
 
 TEXTS = [[1, 5, 9, 2, 7, 7, 3], [1, 5, 9, 3, 3], [1, 5, 8, 8, 8, 8, 2, 9], [4, 4]]
@@ -53,6 +54,19 @@ def test_a_model_that_cannot_take_trees_reads_full_texts_and_says_so(
     assert "cannot be given token trees" in caplog.text and layout in caplog.text
     assert model.config._attn_implementation == own
     assert differences(model, layout) < 1e-5
+
+
+def test_a_model_whose_answers_depend_on_the_batch_is_refused() -> None:
+    with pytest.raises(BadInput, match="depend on what else is in the batch") as refused:
+        prepare(leans_on_the_batch())
+    assert "layers that make a mask of their own" in str(refused.value)
+
+
+def test_weights_that_are_no_numbers_are_named() -> None:
+    model = tiny_llama()
+    torch.nn.init.constant_(model.lm_head.weight, torch.nan)
+    with pytest.raises(BadInput, match="not finite"):
+        prepare(model)
 
 
 @pytest.mark.parametrize("layout", ["tree", "packed", "padded"])

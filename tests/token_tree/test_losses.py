@@ -128,6 +128,13 @@ def test_an_answer_of_weight_zero_is_not_read() -> None:
     assert list(loss_batches(nothing, loss_on="answer", alpha=0.5, max_tokens=100)) == []
 
 
+def test_an_answer_without_a_prompt_is_read_from_its_first_token_on() -> None:
+    """Of 70, 71 and 72 nothing predicts the 7; the 0, 1 and 2 behind it have their masses."""
+    weighted = weigh([text([], 71, d=2)], "answer", 1.0)
+    read = zip(weighted.token.tolist(), weighted.weight[:, 1].tolist(), strict=True)
+    assert {(token, mass) for token, mass in read if token != END} == {(10, 0.25), (11, 0.5), (12, 0.25)}
+
+
 def test_equal_prompts_with_equal_answers_count_as_often_as_they_were_given() -> None:
     weighted = weigh([Text(SYSTEM, [11, END]), Text(SYSTEM, [11, END])], "text", 0.0)
     assert weighted.weight[:, 0].tolist() == [2.0] * 8

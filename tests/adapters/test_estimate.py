@@ -495,8 +495,9 @@ train(pd.read_parquet(folder / "prompts.parquet"), spec, source=source, device="
       seed=0, out_dir=folder / "out")
 print(of("VmHWM") - before)
 """
-WITHIN = 1.6
-"""The estimate's stated accuracy on a CPU, as a factor; what is off is the allocator, see memory.HEAP."""
+BELOW, ABOVE = 1.6, 2.0
+"""The estimate's stated accuracy on a CPU, as factors: how far it may be below the peak and above it. What is
+off is the allocator, see memory.HEAP; and it counts all rows of the last layer, of which few are computed."""
 
 
 @pytest.mark.slow
@@ -542,4 +543,4 @@ def test_the_peak_of_a_real_training_is_as_estimated(
     assert ended.returncode == 0, ended.stderr[-2000:]
     peak = int(ended.stdout.split()[-1])
     print(f"{spec.method} {checkpointing}: peak {peak / 1e9:.3f} GB, estimated {estimated / 1e9:.3f} GB")
-    assert peak / WITHIN < estimated < peak * WITHIN
+    assert peak / BELOW < estimated < peak * ABOVE

@@ -5,10 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A change is judged by the same cases each time; `--hypothesis-profile=default` looks for new ones.
+settings.register_profile("same cases", derandomize=True)
+settings.load_profile("same cases")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_SURVEYS = ROOT.parent / "shared" / "surveys"

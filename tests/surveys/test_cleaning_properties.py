@@ -248,6 +248,8 @@ class Reference:
 
 
 def canonical(text: str) -> str:
+    if text in ("True", "TRUE", "False", "FALSE"):
+        return text.lower()
     head, point, tail = text.partition(".")
     digits = head.removeprefix("-")
     is_whole = bool(digits) and set(digits) <= set("0123456789") and bool(tail) and set(tail) == {"0"}
@@ -423,7 +425,7 @@ def codebooks(draw: st.DrawFn) -> SurveySpec:
 
 ODD = st.sampled_from(
     [
-        *("", "'", "''", '"', ";", "|", "NA.0", "-9", "-9.00", "{town}", "NULL", "null", "true", "a\0b"),
+        *("", "'", "''", '"', ";", "|", "NA.0", "-9", "-9.00", "{town}", "NULL", "null", "true", "a\0b", "True", "FALSE"),
         *("nan", "inf", "-inf", "1e400", "1_000", "+-7", "0x10", "7,5", "١", "７", ".", "-", "e", "--1"),
         *("7.", ".5", "1e1", "5e-1", "1 2", "0.49999999999999994", "-2.5", "2.5", "7.5", "-0", "-0.0"),
         *("ß", "e\u0301", "\U0001f600", "\u2028|\u2028alone"),

@@ -67,7 +67,7 @@ def participants_of_ev_shift(tokenizer: Any, count: int) -> list[Participant]:
     from evsim_assets.prompts.chat import render
 
     participants: dict[str, Participant] = {}
-    for row in _prompts().itertuples(index=False):
+    for row in prompts_of_ev_shift().itertuples(index=False):
         texts = participants.setdefault(str(row.participant), [])
         if len(participants) > 2 * count:
             break
@@ -78,7 +78,7 @@ def participants_of_ev_shift(tokenizer: Any, count: int) -> list[Participant]:
     return whole[:count]
 
 
-def _prompts() -> Any:
+def prompts_of_ev_shift() -> Any:
     """The prompts of one bundled wave, made by the stages that a study runs."""
     import pandas as pd
 

@@ -86,7 +86,10 @@ class Lake(dg.ConfigurableResource):
         """Store a table; readers see the old one or the new one, never a part."""
         target = self.table_file(key, partition)
         buffer = io.BytesIO()
-        pq.write_table(as_arrow(table), buffer, compression="zstd", write_page_checksum=True)
+        arrow = as_arrow(table)
+        pq.write_table(
+            arrow, buffer, compression="zstd", write_page_checksum=True, **_encodings(arrow.schema)
+        )
         write_atomically(target, buffer.getvalue())
         return target
 
@@ -308,6 +311,25 @@ def is_local(path: UPath) -> bool:
 def as_arrow(table: pd.DataFrame) -> pa.Table:
     """The table without its index and without pandas' own metadata."""
     return pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+
+
+def _encodings(schema: pa.Schema) -> dict[str, Any]:
+    """How Parquet writes each column: 4-byte floats byte by byte, all others by dictionary.
+
+    4-byte floats are masses of distributions, no two of them equal: a dictionary only adds to them. Their
+    exponents are alike, so the same bytes side by side compress (by a fifth, where zstd alone finds little).
+    """
+    leaves = dict(_leaf(field.name, field.type) for field in schema)
+    masses = [path for path, kind in leaves.items() if pa.types.is_float32(kind)]
+    return {
+        "use_dictionary": [path for path in leaves if path not in masses],
+        "column_encoding": dict.fromkeys(masses, "BYTE_STREAM_SPLIT"),
+    }
+
+
+def _leaf(name: str, kind: pa.DataType) -> tuple[str, pa.DataType]:
+    """A column's values as Parquet names them, and their type; within lists as well."""
+    return _leaf(f"{name}.list.element", kind.value_type) if pa.types.is_list(kind) else (name, kind)
 
 
 def content_hash(table: pd.DataFrame) -> str:

@@ -170,7 +170,7 @@ def _simulated(
             "prompt": pd.Index(human.rows["prompt_id"]).get_indexer(pd.Index(drawn["prompt_id"])),
             "replicate": drawn["replicate"].to_numpy(),
             "answer": answer.where(drawn["success"]).to_numpy(dtype=float, na_value=np.nan),
-            "decoded": (drawn["made_by"] == "decode").to_numpy(),
+            "decoded": _is_decoded(human, drawn).to_numpy(dtype=bool),
         }
     )
     decoded = sampled[sampled["decoded"]]
@@ -188,6 +188,16 @@ def _simulated(
         np.add.at(conditional, (said["prompt"].to_numpy(), positions), weight)
     mean_lost = {name: float(np.average(mass, weights=weights)) for name, mass in lost.items()}
     return SimulatedAnswers(temperature, human, population, conditional, sampled, mean_lost)
+
+
+def _is_decoded(human: HumanAnswers, drawn: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows stand for the mass `no_number`: those decoded for it, and, where an engine generated every
+    text, those that do not begin with an answer."""
+    by_label = drawn["prompt_id"].isin(human.rows.loc[human.rows["labels"].notna(), "prompt_id"])
+    begins = drawn["text"].str.match(r"\s*[-\u2212]?[0-9]").where(~by_label, drawn["success"])
+    return (drawn["made_by"] == "decode") | (
+        drawn["made_by"].isin(["generate", "vllm"]) & ~begins.astype(bool)
+    )
 
 
 def _exact_part(

@@ -12,16 +12,17 @@ answer, and the path's probability at every temperature: Π p_T(token | path).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from evsim_assets.simulation import reading
+from evsim_assets.simulation.reading import Nodes, Read
 from evsim_assets.simulation.sampling import token_probabilities
 from evsim_assets.specs.study import Decoding
+from evsim_assets.token_tree.growth import Remembered
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -29,6 +30,9 @@ Bools = npt.NDArray[np.bool_]
 
 OFF_SCALE, NO_ANSWER, UNEXPANDED = -3, -2, -1
 """Outcomes other than an answer's index; as indices they are the last three columns of a table."""
+
+WIDEST = 1024
+"""Most continuations of a prompt that are read in one level, at one temperature; the likeliest."""
 
 FREE = 0
 """Anything may follow an outcome's path. Other codes of `next` belong to the kind of answer."""
@@ -41,7 +45,7 @@ Shares = Callable[[Ints, Ints], Floats]
 class Level:
     """n nodes with the state of what is written so far (n,) and their mass (n, T)."""
 
-    nodes: reading.Nodes
+    nodes: Nodes
     state: Ints
     mass: Floats
 
@@ -62,8 +66,9 @@ class Stops:
 class Steps:
     """m nodes followed by a token that goes on with the answer; ascending by `parent`.
 
-    `state`: behind the token. `outcome`: if the text ends there, and for certain unless `open`.
-    `followed`: whether anybody needs what lies below. `mass`: (m, T).
+    `state`: behind the token. `outcome`: if the text ends there, and for certain unless `open`; `taken`:
+    whether it is taken to end there all the same (but not for greedy answers). `followed`: whether anybody
+    needs what lies below. `mass`: (m, T).
     """
 
     parent: Ints
@@ -71,8 +76,13 @@ class Steps:
     state: Ints
     outcome: Ints
     open: Bools
+    taken: Bools
     followed: Bools
     mass: Floats
+
+    def take(self, chosen: Ints) -> Steps:
+        """The steps numbered `chosen`."""
+        return Steps(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 class Answers(Protocol):
@@ -93,7 +103,7 @@ class Outcomes:
     """m ends of the walk. `prompt`, `outcome` (an answer's index, or a code above), `next`: (m,).
 
     `mass`: (m, T). `path`: the tokens (m, t) after which the outcome is certain, given that what
-    follows obeys `next`.
+    follows obeys `next`; or where it is `taken` to be certain, unread.
     """
 
     prompt: Ints
@@ -101,6 +111,7 @@ class Outcomes:
     mass: Floats
     path: Ints
     next: Ints
+    taken: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,8 +119,9 @@ class Walk:
     """How to walk: the kinds of answers, and which one (`kind`) and how many tokens (`limit`) each
     prompt has, (P,) both; the tokens without text (`silent`, bool (V,)); the temperatures (T).
 
-    A node is read for the temperatures at which its mass exceeds `tolerance`; at the others its mass
-    is unexpanded, so that what is found at a temperature does not depend on the others asked for.
+    `tolerance` (P,): how much of a prompt's distribution is left unexpanded at most (or more, where that
+    would take more than WIDEST continuations), at every temperature by itself, so that what is found at one
+    does not depend on the others asked for. `at_once`: nodes in one forward pass.
     """
 
     kinds: Sequence[Answers]
@@ -118,78 +130,79 @@ class Walk:
     silent: Bools
     temperatures: Sequence[float]
     decoding: Decoding
-    tolerance: float
-    batch_tokens: int
+    tolerance: Floats
+    at_once: int
 
 
 Settle = Callable[[Outcomes], None]
 
 
-def walk_answers(
-    model: object,
-    rows: reading.Rows,
-    roots: reading.Nodes,
-    logits: torch.Tensor,
-    walk: Walk,
-    settle: Settle,
-) -> int:
-    """Hand every outcome of every prompt in `rows` to `settle`; returns how many nodes were read."""
-    read = 0
-    kind = walk.kind[rows.prompt[roots.row]]
+def walk_answers(read: Read, logits: torch.Tensor, walk: Walk, settle: Settle) -> int:
+    """Hand every outcome of every prompt to `settle`; returns how many continuations were read.
+
+    `logits` (R, V): behind the prompts of `read`.
+    """
+    count = 0
+    kind = walk.kind[read.prompt]
     for number, answers in enumerate(walk.kinds):
         chosen = np.flatnonzero(kind == number)
         if not len(chosen):
             continue
-        nodes = roots if len(chosen) == len(roots) else reading.take(roots, chosen)
-        prompt = rows.prompt[nodes.row]
-        level = Level(nodes, answers.begin(prompt), np.ones((len(nodes), len(walk.temperatures))))
-        of_kind = _picked(logits, chosen)
-        below = _branch(rows, level, of_kind, answers, walk, settle)
-        read += _descend(model, rows, below, answers, walk, settle, keep=True)
-    return read
+        mass = np.ones((len(chosen), len(walk.temperatures)))
+        level = Level(read.roots.take(chosen), answers.begin(read.prompt[chosen]), mass)
+        steps = _divided(read, level, _picked(logits, chosen), answers, walk, settle)
+        count += _descend(read, level, steps, answers, walk, settle)
+    return count
 
 
-def _descend(
-    model: object,
-    rows: reading.Rows,
-    level: Level,
-    answers: Answers,
-    walk: Walk,
-    settle: Settle,
-    *,
-    keep: bool,
-) -> int:
-    """Read the nodes of `level` part by part, and everything below each part; how many were read.
-
-    `keep`: whether the caller still needs the cache of `rows` as it is.
-    """
-    read = len(level.nodes)
-    for part_rows, nodes, chosen in reading.split(rows, level.nodes, walk.batch_tokens, keep=keep):
-        nodes, logits = reading.feed(model, part_rows, nodes)
-        part = Level(nodes, level.state[chosen], level.mass[chosen])
-        below = _branch(part_rows, part, logits, answers, walk, settle)
-        read += _descend(model, part_rows, below, answers, walk, settle, keep=False)
-    return read
+def _descend(read: Read, level: Level, steps: Steps, answers: Answers, walk: Walk, settle: Settle) -> int:
+    """Read what lies below `level`, level by level; how many continuations were read."""
+    count = 0
+    fed: list[Remembered] = []
+    while True:
+        steps = _worth_reading(read, level, steps, walk, settle)
+        if not len(steps.parent):
+            return count
+        read, nodes = read.below(fed, level.nodes, steps.parent, steps.token)
+        level = Level(nodes, steps.state, steps.mass)
+        count += len(nodes)
+        fed, found = [], []
+        for part in read.parts(nodes, walk.at_once):
+            left, logits = read.feed(nodes.take(part))
+            of_part = Level(nodes.take(part), level.state[part], level.mass[part])
+            steps = _divided(read, of_part, logits, answers, walk, settle)
+            fed.append(left)
+            found.append(replace(steps, parent=steps.parent + part[0]))
+        steps = joined(found)
 
 
-def _branch(
-    rows: reading.Rows, level: Level, logits: torch.Tensor, answers: Answers, walk: Walk, settle: Settle
-) -> Level:
-    """Divide each node's mass among its next tokens; the children that must be read are returned."""
+def _divided(
+    read: Read, level: Level, logits: torch.Tensor, answers: Answers, walk: Walk, settle: Settle
+) -> Steps:
+    """Divide each node's mass among its next tokens, and settle what does not go on with an answer."""
 
     def shares(chosen: Ints, tokens: Ints) -> Floats:
         columns = torch.from_numpy(tokens).to(logits.device)
         p = np.zeros((len(chosen), level.mass.shape[1], len(tokens)))
-        for t, temperature in enumerate(walk.temperatures):
-            alive = np.flatnonzero(level.mass[chosen, t])
-            some = _picked(logits, chosen[alive])
-            p[alive, t] = token_probabilities(some, columns, temperature, walk.decoding).cpu().numpy()
+        alive = level.mass[chosen] > 0
+        for pattern in np.unique(alive, axis=0):
+            rows, at = np.flatnonzero((alive == pattern).all(1)), np.flatnonzero(pattern)
+            some = [walk.temperatures[t] for t in at.tolist()]
+            of_rows = token_probabilities(_picked(logits, chosen[rows]), columns, some, walk.decoding)
+            p[np.ix_(rows, at)] = of_rows.cpu().numpy()
         return p
 
-    prompt = rows.prompt[level.nodes.row]
+    prompt = read.prompt[level.nodes.row]
     stops, steps = answers.divide(prompt, level, shares)
     settle(Outcomes(prompt, stops.outcome, stops.mass, level.nodes.path, stops.next))
-    return _children(prompt, level, steps, walk, settle)
+    return steps
+
+
+def joined(parts: Sequence[Steps]) -> Steps:
+    """All steps of at least one part, ascending by parent."""
+    order = np.argsort(np.concatenate([part.parent for part in parts]), kind="stable")
+    columns = [[getattr(part, field.name) for part in parts] for field in fields(Steps)]
+    return Steps(*(np.concatenate(column)[order] for column in columns))
 
 
 def _picked(logits: torch.Tensor, chosen: Ints) -> torch.Tensor:
@@ -197,16 +210,49 @@ def _picked(logits: torch.Tensor, chosen: Ints) -> torch.Tensor:
     return logits if len(chosen) == len(logits) else logits[torch.from_numpy(chosen).to(logits.device)]
 
 
-def _children(prompt: Ints, level: Level, steps: Steps, walk: Walk, settle: Settle) -> Level:
-    """Settle the children whose fate is certain, or too unlikely to read; return the others."""
-    prompt = prompt[steps.parent]
+def _worth_reading(read: Read, level: Level, steps: Steps, walk: Walk, settle: Settle) -> Steps:
+    """Settle the steps whose fate is certain, or too unlikely to be read; return the others."""
+    row = level.nodes.row[steps.parent]
+    prompt = read.prompt[row]
     path = np.concatenate([level.nodes.path[steps.parent], steps.token[:, None]], 1)
+
+    def settle_some(mass: Floats, outcome: Ints, *, taken: bool = False) -> None:
+        some = np.flatnonzero(mass.max(1, initial=0) > 0)
+        free = np.full(len(some), FREE)
+        settle(Outcomes(prompt[some], outcome[some], mass[some], path[some], free, taken))
+
     open_ = steps.open & (path.shape[1] < walk.limit[prompt])
-    outcome = np.where(open_, UNEXPANDED, steps.outcome)
-    likely = np.where(open_[:, None] & (steps.mass > walk.tolerance), steps.mass, 0)
-    mass = steps.mass - likely
-    done = mass.max(1, initial=0) > 0
-    settle(Outcomes(prompt[done], outcome[done], mass[done], path[done], np.full(int(done.sum()), FREE)))
-    read = (likely.max(1, initial=0) > 0) & steps.followed
-    nodes = reading.take(level.nodes, steps.parent[read])
-    return Level(reading.Nodes(nodes.row, path[read], nodes.allowed), steps.state[read], likely[read])
+    settle_some(np.where(open_[:, None], 0, steps.mass), steps.outcome)
+    likely = np.where(open_[:, None], steps.mass, 0)
+    taken = steps.taken[:, None] & (np.array(walk.temperatures) > 0)
+    settle_some(np.where(taken, likely, 0), steps.outcome, taken=True)
+    likely[taken] = 0
+    parents = read.prompt[level.nodes.row]
+    share = walk.tolerance[parents] / walk.limit[parents]  # of each level's mass
+    unread = _negligible(row, likely, level.nodes.row, level.mass * share[:, None])
+    settle_some(np.where(unread, likely, 0), np.full(len(row), UNEXPANDED))
+    likely[unread] = 0
+    chosen = np.flatnonzero((likely.max(1, initial=0) > 0) & steps.followed)
+    return replace(steps.take(chosen), mass=likely[chosen])
+
+
+def _negligible(row: Ints, mass: Floats, of_parent: Ints, budget: Floats) -> Bools:
+    """Bool (m, T): of every row and temperature the smallest masses, together at most the row's budget, and
+    those behind the WIDEST largest.
+
+    `row` (m,), `mass` (m, T); `of_parent` (n,), `budget` (n, T) are added up row by row.
+    """
+    rows, at = np.unique(of_parent, return_inverse=True)
+    allowed = np.zeros((len(rows), mass.shape[1]))
+    np.add.at(allowed, at, budget)
+    found = np.zeros(mass.shape, dtype=bool)
+    place = np.searchsorted(rows, row)
+    first, behind = np.searchsorted(row, rows), np.searchsorted(row, rows, side="right")  # row is ascending
+    too_many = np.arange(len(row)) < (behind - WIDEST)[place]
+    for t in range(mass.shape[1]):
+        order = np.lexsort((mass[:, t], row))
+        total = np.cumsum(mass[order, t])
+        before = np.concatenate([[0.0], total])[first]  # the sum at each row's beginning
+        so_far, limit = total - before[place[order]], allowed[place[order], t]
+        found[order, t] = ((so_far <= limit) & (limit > 0)) | too_many
+    return found

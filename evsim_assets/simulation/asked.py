@@ -7,7 +7,7 @@ them (`reading.py`), what is answered (`distributions.py`, `generations.py`).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,12 @@ class AskedPrompts:
     label_tokens: Ints
     groups: list[list[int]]
     of_row: Ints
+
+    def only(self, numbers: Collection[int]) -> AskedPrompts:
+        """The same prompts, with only these in groups, so that only these are read."""
+        wanted = set(numbers)
+        groups = [[p for p in group if p in wanted] for group in self.groups]
+        return replace(self, groups=[group for group in groups if group])
 
 
 def row_scales(prompts: pd.DataFrame, *, digit_answers: bool) -> Ints:
@@ -86,13 +92,14 @@ def asked_prompts(tokenizer: Any, prompts: pd.DataFrame, *, digit_answers: bool)
         )
     users = prompts["user_digit" if digit_answers else "user"]
     scales = row_scales(prompts, digit_answers=digit_answers)
-    if (scales[:, 1] >= LARGEST_ANSWER).any():
-        raise BadInput(
-            "an answer is too large to be read",
-            field="high",
-            value=int(scales[:, 1].max()),
-            remedy=f"use a scale that ends below {LARGEST_ANSWER}",
-        )
+    for column, field in enumerate(("low", "high")):
+        if (furthest := int(np.abs(scales[:, column]).max(initial=0))) >= LARGEST_ANSWER:
+            raise BadInput(
+                "an answer is too large to be read",
+                field=field,
+                value=furthest,
+                remedy=f"use a scale between -{LARGEST_ANSWER} and {LARGEST_ANSWER}",
+            )
     labels = row_labels(prompts, digit_answers=digit_answers)
     numbers: dict[tuple[Any, ...], int] = {}
     groups: dict[str, list[int]] = {}
@@ -120,10 +127,10 @@ def _label_tokens(tokenizer: Any, keys: Collection[tuple[Any, ...]]) -> Ints:
 
 
 def batches(asked: AskedPrompts, batch_tokens: int) -> Iterator[list[list[int]]]:
-    """Groups for one forward pass each, similar sizes together, at most `batch_tokens` with padding.
+    """Groups for one forward pass each, at most `batch_tokens` together, in their order.
 
     A group's size is that of its tree where its prompts stand in the order of their beginnings, and
-    an upper bound elsewhere; a group that is too large alone is cut into several.
+    an upper bound elsewhere; one that is too large by itself is cut.
     """
     parts: list[tuple[int, list[int]]] = []
     for group in asked.groups:
@@ -137,13 +144,14 @@ def batches(asked: AskedPrompts, batch_tokens: int) -> Iterator[list[list[int]]]
             part.append(number)
             size, before = size + new, tokens
         parts.append((size, part))
-    parts.sort(key=lambda part: part[0])
     batch: list[list[int]] = []
+    filled = 0
     for size, part in parts:
-        if batch and size * (len(batch) + 1) > batch_tokens:
+        if batch and filled + size > batch_tokens:
             yield batch
-            batch = []
+            batch, filled = [], 0
         batch.append(part)
+        filled += size
     if batch:
         yield batch
 

@@ -1,7 +1,8 @@
-"""Texts decoded token by token: from a branch of the walk, or plainly from a prompt.
+"""Texts decoded token by token, each exactly given where its draw from the distribution fell.
 
-Belongs here: the choice of a branch, and the loop over tokens. Not here: what a distribution or a
-table of generations is. Imports torch and transformers; import this module inside functions.
+Belongs here: the choice of a branch of the walk, and the loop over tokens. Not here: what a distribution or
+a table of generations is, texts that follow no draw (`engines.py`). Imports torch and transformers; import
+this module inside functions.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from evsim_assets.simulation import reading
-from evsim_assets.simulation.answer_walk import FREE, Bools, Floats, Ints, Outcomes, Walk
+from evsim_assets.simulation.answer_walk import FREE, Bools, Floats, Ints, Outcomes, Walk, walk_answers
+from evsim_assets.simulation.asked import AskedPrompts, batches
+from evsim_assets.simulation.distributions import Progress
+from evsim_assets.simulation.reading import Nodes, Read, read_prompts
 from evsim_assets.simulation.sampling import draw_tokens
+from evsim_assets.simulation.seeded import uniforms
+from evsim_assets.token_tree.growth import Remembered
 
 NOTHING: Ints = np.empty(0, dtype=np.int64)
 
@@ -26,6 +31,66 @@ class Branch:
 
     path: tuple[int, ...]
     excluded: Ints
+
+
+def continued_texts(
+    model: Any,
+    tokenizer: Any,
+    asked: AskedPrompts,
+    walk: Walk,
+    prompt: Ints,
+    outcome: Ints,
+    seed: Ints,
+    *,
+    on_progress: Progress | None = None,
+) -> list[str]:
+    """The text of every draw that fell on no answer; `prompt` (one of `asked`), `outcome`, `seed`: (n,).
+
+    Each prompt is read once; its answers are walked again as far as the drawn outcomes need, to
+    know the branches that lead there; a branch is drawn by its mass, and the text continued from it.
+
+    Args:
+        walk: at one temperature.
+        seed: the first number of its stream has drawn the outcome; the second draws the branch, and the
+            others the tokens.
+        on_progress: told how many of the different prompts are done.
+    """
+    uniform = uniforms(seed, 2 + int(walk.limit.max()))[:, 1:]
+    needed = np.unique(prompt)
+    texts = [""] * len(prompt)
+    done = 0
+    for batch in batches(asked.only(needed.tolist()), walk.at_once):
+        read, logits = read_prompts(model, [[(p, asked.tokens[p]) for p in group] for group in batch])
+        found: list[Outcomes] = []
+        walk_answers(read, logits, walk, found.append)
+        row, these = _by_row(read.prompt, prompt)
+        branches = draw_branches(found, prompt[these], outcome[these].tolist(), uniform[these, 0], walk)
+        nodes = read.roots.take(row)
+        for k in read.parts(nodes, walk.at_once):
+            written = continue_texts(
+                tokenizer,
+                read,
+                nodes.take(k),
+                logits[torch.from_numpy(row[k]).to(logits.device)],
+                [branches[i] for i in k],
+                uniform[these[k], 1:],
+                walk,
+            )
+            for draw, text in zip(these[k].tolist(), written, strict=True):
+                texts[draw] = text
+        done += len(read.prompt)
+        if on_progress is not None:
+            on_progress(done, len(needed))
+    return texts
+
+
+def _by_row(read: Ints, prompt: Ints) -> tuple[Ints, Ints]:
+    """The draws, by number, of the prompts just read, and the row of each one's prompt, ascending."""
+    these = np.flatnonzero(np.isin(prompt, read))
+    place = np.argsort(read)
+    row = place[np.searchsorted(read[place], prompt[these])]
+    order = np.argsort(row, kind="stable")
+    return row[order], these[order]
 
 
 def draw_branches(
@@ -59,10 +124,9 @@ def draw_branches(
 
 
 def continue_texts(
-    model: Any,
     tokenizer: Any,
-    rows: reading.Rows,
-    nodes: reading.Nodes,
+    read: Read,
+    nodes: Nodes,
     logits: torch.Tensor,
     branches: Sequence[Branch],
     uniform: Floats,
@@ -71,16 +135,16 @@ def continue_texts(
     """The text of every draw: its branch, and then tokens drawn at the walk's first temperature.
 
     Args:
-        rows: the prompts, already read; their cache grows.
-        nodes, logits: (m), (m, V): each draw's prompt and the distribution behind it. Draws of one
-            prompt share its row.
+        read: the prompts.
+        nodes, logits: (m), (m, V): each draw's prompt and the distribution behind it.
         uniform: (m, tokens), one number a token; at least as many as any prompt's limit.
 
     A text ends at the first token without text, or at its prompt's limit.
     """
     texts: list[list[int]] = [[] for _ in branches]
     alive = np.arange(len(branches))
-    limit = walk.limit[rows.prompt[nodes.row]]
+    fed: list[Remembered] = []
+    limit = walk.limit[read.prompt[nodes.row]]
     for t in range(int(limit.max(initial=0))):
         begun = [branches[int(k)] for k in alive]
         forced = np.array([branch.path[t] if t < len(branch.path) else -1 for branch in begun])
@@ -92,10 +156,11 @@ def continue_texts(
         goes_on = np.flatnonzero(~walk.silent[token] & (t + 1 < limit[alive]))
         if not len(goes_on):
             break
-        alive, nodes = alive[goes_on], reading.take(nodes, goes_on)
-        path = np.concatenate([nodes.path, token[goes_on][:, None]], 1)
-        nodes, logits = reading.feed(model, rows, reading.Nodes(nodes.row, path, nodes.allowed))
-    return [_text(tokenizer, tokens, walk.silent) for tokens in texts]
+        alive = alive[goes_on]
+        read, nodes = read.below(fed, nodes, goes_on, token[goes_on])
+        left, logits = read.feed(nodes)
+        fed = [left]
+    return [text_of(tokenizer, tokens, walk.silent) for tokens in texts]
 
 
 def _forbidden(branches: Sequence[Branch], t: int, silent: Bools) -> torch.Tensor:
@@ -107,7 +172,7 @@ def _forbidden(branches: Sequence[Branch], t: int, silent: Bools) -> torch.Tenso
     return torch.from_numpy(forbidden)
 
 
-def _text(tokenizer: Any, tokens: Sequence[int], silent: Bools) -> str:
+def text_of(tokenizer: Any, tokens: Sequence[int], silent: Bools) -> str:
     """The tokens up to the first without text, as the tokenizer writes them."""
     kept = []
     for token in tokens:

@@ -20,12 +20,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from evsim_assets.simulation.asked import AskedPrompts, asked_prompts, batches
-from evsim_assets.simulation.labels import LabelTree, token_bytes
+from evsim_assets.simulation.audit import AuditFound, judged, to_audit
+from evsim_assets.simulation.labels import LabelTree
 from evsim_assets.simulation.numbers import NumberTokens, classify_tokens
-from evsim_assets.specs.study import Decoding
+from evsim_assets.simulation.vocabulary import token_bytes
+from evsim_assets.specs.study import Audit, Decoding
 
 if TYPE_CHECKING:
     from evsim_assets.simulation.answer_walk import Answers, Bools, Outcomes, Walk
@@ -33,8 +36,11 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Told how many prompts are done, of how many."""
 
+Masses = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
 BATCH_TOKENS = 4096
-TOLERANCE = 1e-5
+TOLERANCE = Decoding().tolerance
 
 
 def answer_distributions(
@@ -46,45 +52,94 @@ def answer_distributions(
     temperatures: Sequence[float],
     decoding: Decoding,
     batch_tokens: int = BATCH_TOKENS,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     on_progress: Progress | None = None,
+    on_audit: Callable[[AuditFound], None] | None = None,
 ) -> pd.DataFrame:
     """The distribution over answers for every row of `prompts` and every temperature.
 
     Args:
         model: a transformers or peft causal language model, on its device, in eval mode.
         digit_answers: whether the model answers 0–9 (`user_digit`) or on the question's scale.
-        batch_tokens: tokens in one forward pass, padding included.
-        tolerance: a continuation is read when its probability exceeds this; the others' are summed,
-            temperature by temperature, in `unexpanded`.
+        batch_tokens: tokens in one forward pass.
+        tolerance: in place of the decoding's.
+        on_audit: told what the audit found, where answers are read `audited`.
 
     Returns:
         prompt_id | temperature | probabilities (float32, one per answer low, low + step, … high) |
-        off_scale | no_number | unexpanded, in the order of `prompts`, then of `temperatures`. Every row
-        sums to 1. `off_scale`: the text begins with a number that is no answer; `no_number`: it does
+        off_scale | no_number | unexpanded | taken, in the order of `prompts`, then of `temperatures`. All but
+        `taken` sum to 1. `off_scale`: the text begins with a number that is no answer; `no_number`: it does
         not begin with a number (blanks may stand before one). Where a question is answered by label,
-        `off_scale` is 0, and `no_number` is the mass of texts that begin with no label.
+        `off_scale` is 0, and `no_number` is the mass of texts that begin with no label. `unexpanded`: what
+        the least likely continuations lead to, unread, at most the tolerance. `taken`: the part of the
+        probabilities that was taken to end unread (`reading: audited`; else 0).
     """
+    asked = asked_prompts(tokenizer, prompts, digit_answers=digit_answers)
+    audited = decoding.reading == "audited"
+
+    def read(some: AskedPrompts, brief: bool) -> tuple[Masses, Masses]:
+        at_most = decoding.tolerance if tolerance is None else tolerance
+        briefly = np.full(len(asked.tokens), brief)
+        walk = walk_of(model, tokenizer, some, temperatures, decoding, at_most, batch_tokens, brief=briefly)
+        return _masses(model, some, walk, batch_tokens, on_progress)
+
+    mass, taken = read(asked, audited)
+    if audited:
+        found = _audited(decoding.audit, asked, mass, taken, lambda some: read(some, False)[0])
+        if on_audit is not None:
+            on_audit(found)
+    return _as_table(prompts, asked, mass, taken, temperatures)
+
+
+def _masses(
+    model: Any, asked: AskedPrompts, walk: Walk, batch_tokens: int, on_progress: Progress | None
+) -> tuple[Masses, Masses]:
+    """Each outcome's mass (P, widest scale + 3, T), and that of answers taken to end (P, T)."""
     from evsim_assets.simulation.answer_walk import walk_answers
     from evsim_assets.simulation.reading import read_prompts
 
-    asked = asked_prompts(tokenizer, prompts, digit_answers=digit_answers)
-    walk = walk_of(model, tokenizer, asked, temperatures, decoding, tolerance, batch_tokens)
-    answers = asked.scales.sizes
-    table = np.zeros((len(asked.tokens), int(answers.max(initial=0)) + 3, len(temperatures)))
+    n, width = len(asked.tokens), int(asked.scales.sizes.max(initial=0)) + 3
+    mass = np.zeros((n * width, len(walk.temperatures)))
+    taken = np.zeros((n, len(walk.temperatures)))
 
     def settle(outcomes: Outcomes) -> None:
-        np.add.at(table, (outcomes.prompt, outcomes.outcome), outcomes.mass)
+        np.add.at(mass, outcomes.prompt * width + outcomes.outcome % width, outcomes.mass)
+        if outcomes.taken:
+            np.add.at(taken, outcomes.prompt, outcomes.mass)
 
-    done = 0
+    done, of = 0, sum(map(len, asked.groups))
     for batch in batches(asked, batch_tokens):
         groups = [[(number, asked.tokens[number]) for number in group] for group in batch]
-        rows, roots, logits = read_prompts(model, groups)
-        walk_answers(model, rows, roots, logits, walk, settle)
-        done += len(roots)
+        read, logits = read_prompts(model, groups)
+        walk_answers(read, logits, walk, settle)
+        done += len(read.prompt)
         if on_progress is not None:
-            on_progress(done, len(asked.tokens))
-    return _as_table(prompts, asked, table, answers, temperatures)
+            on_progress(done, of)
+    return mass.reshape(n, width, -1), taken
+
+
+def _audited(
+    audit: Audit,
+    asked: AskedPrompts,
+    mass: Masses,
+    taken: Masses,
+    read_in_full: Callable[[AskedPrompts], Masses],
+) -> AuditFound:
+    """Read some prompts in full, or all where that shows too much; `mass` and `taken` are put right."""
+
+    def put_right(numbers: Ints) -> Masses:
+        """And what went on behind answers taken to end: (len(numbers), T)."""
+        full, before = read_in_full(asked.only(numbers.tolist()))[numbers], mass[numbers]
+        mass[numbers], taken[numbers] = full, 0
+        goes_on: Masses = np.clip((before - full)[:, :-3].sum(1), 0, None)
+        return goes_on
+
+    unlike = mass[:, -3:].sum(1).max(1, initial=0)
+    chosen, random = to_audit(audit, asked.tokens, unlike)
+    found = judged(audit, put_right(chosen), random)
+    if found.all_in_full:
+        put_right(np.setdiff1d(np.arange(len(mass)), chosen))
+    return found
 
 
 def walk_of(
@@ -95,24 +150,28 @@ def walk_of(
     decoding: Decoding,
     tolerance: float,
     batch_tokens: int,
-    within_numbers: Bools | None = None,
+    within: Bools | None = None,
+    brief: Bools | None = None,
 ) -> Walk:
     """How the prompts are walked: numbers and, where there are any, labels.
 
     Args:
-        within_numbers: see `NumberAnswers.within`.
+        within, brief: see `NumberAnswers`.
     """
     from evsim_assets.simulation.answer_walk import Walk
     from evsim_assets.simulation.label_walk import LabelAnswers
     from evsim_assets.simulation.number_walk import NumberAnswers
 
     numbers = number_tokens(model, tokenizer)
-    kinds: list[Answers] = [NumberAnswers(numbers, asked.scales, within_numbers)]
+    kinds: list[Answers] = [NumberAnswers(numbers, asked.scales, within, brief)]
     by_label = np.array([bool(labels) for labels in asked.labels], dtype=np.int64)
     if by_label.any():
         kinds.append(LabelAnswers(LabelTree(token_bytes(tokenizer, numbers.silent)), asked.labels))
     limit = np.maximum(decoding.max_new_tokens, asked.label_tokens)
-    return Walk(kinds, by_label, limit, numbers.silent, temperatures, decoding, tolerance, batch_tokens)
+    at_most = np.full(len(asked.tokens), tolerance)
+    if brief is not None:  # the audit bounds what is left out of these much less closely
+        at_most[brief] = max(tolerance, decoding.audit.limit / 10)
+    return Walk(kinds, by_label, limit, numbers.silent, temperatures, decoding, at_most, batch_tokens)
 
 
 def number_tokens(model: Any, tokenizer: Any) -> NumberTokens:
@@ -125,17 +184,25 @@ def number_tokens(model: Any, tokenizer: Any) -> NumberTokens:
 def _as_table(
     prompts: pd.DataFrame,
     asked: AskedPrompts,
-    table: np.ndarray[Any, np.dtype[np.float64]],
-    answers: np.ndarray[Any, np.dtype[np.int64]],
+    mass: Masses,
+    taken: Masses,
     temperatures: Sequence[float],
 ) -> pd.DataFrame:
-    """The contract's table from masses (P, widest scale + 3, T)."""
-    records = []
-    for prompt_id, number in zip(prompts["prompt_id"], asked.of_row, strict=True):
-        for t, temperature in enumerate(temperatures):
-            mass = table[number, :, t]
-            records.append(
-                (prompt_id, float(temperature), mass[: answers[number]].astype(np.float32), *mass[-3:])
-            )
-    columns = ["prompt_id", "temperature", "probabilities", "off_scale", "no_number", "unexpanded"]
-    return pd.DataFrame(records, columns=columns)
+    """The contract's table."""
+    answers = asked.scales.sizes
+    exact = mass.astype(np.float32)
+    probabilities = [
+        exact[number, : answers[number], t] for number in asked.of_row for t in range(len(temperatures))
+    ]
+    rest = mass[asked.of_row, -3:].transpose(0, 2, 1).reshape(-1, 3)
+    return pd.DataFrame(
+        {
+            "prompt_id": np.repeat(prompts["prompt_id"].to_numpy(), len(temperatures)),
+            "temperature": np.tile(np.array(temperatures, dtype=float), len(prompts)),
+            "probabilities": probabilities,
+            "off_scale": rest[:, 0],
+            "no_number": rest[:, 1],
+            "unexpanded": rest[:, 2],
+            "taken": taken[asked.of_row].ravel(),
+        }
+    )

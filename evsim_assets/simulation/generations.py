@@ -1,58 +1,81 @@
 """Generated answers: one text per prompt and replicate, drawn from what a model would generate.
 
 Belongs here: the draw from an answer distribution, and the table of generations. Not here: the
-distribution (`distributions.py`), how a text is continued token by token (`decoding.py`).
+distribution (`distributions.py`), how a text is continued from a draw (`decoding.py`), other engines that
+write texts (`engines.py`).
 
-A draw that falls on an answer needs no model: its text is the number or the label. A draw that falls
-elsewhere is really decoded, exactly given where it fell, and F then reads the text; a model that begins
-"As a 52-year-old" answers 52, as in the paper. Where a question is answered by label, F is the label
-that the text begins with (`labels.py`), as the number of that answer. Every row's randomness follows
-from the study's seed and the row's own key, so no row depends on the order or on its neighbours.
+A draw that falls on an answer needs no model: its text is the number or the label, so replicates are
+free. A draw that falls elsewhere is really decoded, exactly given where it fell, and F then reads the text;
+a model that begins "As a 52-year-old" answers 52, as in the paper. Where a question is answered by label, F
+is the label that the text begins with (`labels.py`), as the number of that answer. Every row's randomness
+follows from its seed, and that from the study's seed and the row's own key, so no row depends on the
+order, on its neighbours or on the number of replicates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evsim_assets.simulation.asked import AskedPrompts, asked_prompts, batches, row_labels, row_scales
-from evsim_assets.simulation.distributions import BATCH_TOKENS, TOLERANCE, Progress, walk_of
+from evsim_assets.simulation.asked import AskedPrompts, asked_prompts, row_labels, row_scales
+from evsim_assets.simulation.distributions import BATCH_TOKENS, Progress, walk_of
 from evsim_assets.simulation.labels import first_label
-from evsim_assets.simulation.numbers import first_number
+from evsim_assets.simulation.numbers import number_in
+from evsim_assets.simulation.seeded import row_seeds, uniforms
 from evsim_assets.specs.errors import BadInput
-from evsim_assets.specs.seeds import derived_seed
 from evsim_assets.specs.study import Decoding
+
+if TYPE_CHECKING:
+    from evsim_assets.simulation.engines import Weights
 
 LoadModel = Callable[[], tuple[Any, Any]]
 """Returns (model, tokenizer); called once, and only when a text must really be decoded."""
 
-TEXTS_PER_ROW = 128
-"""Texts of one prompt that are decoded side by side; each sees a mask over all of them."""
-
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+WRITTEN = {"exact": "decode", "decode": "generate", "vllm": "vllm"}
+"""What `made_by` says of texts that were really decoded, by the study's `decoding.engine`."""
+NO_DRAW = -1
+"""The outcome of a row that no distribution was drawn for."""
 
 
 @dataclass(frozen=True)
-class _Draw:
-    """One row: its place in the table of prompts, its draw, and the seed of all its randomness.
+class _Draws:
+    """n rows: their prompt's place in the table of prompts, their replicate, the seed of all their
+    randomness, and where they fell; (n,) each.
 
     `outcome`: an answer's index, or −3 (off the scale), −2 (no answer), −1 (not expanded).
     """
 
-    row: int
-    replicate: int
-    outcome: int
-    seed: int
+    row: Ints
+    replicate: Ints
+    seed: Ints
+    outcome: Ints
 
-    def uniform(self, tokens: int) -> Floats:
-        """Numbers for the branch and for every one of `tokens`: (1 + tokens,)."""
-        return np.random.default_rng(self.seed).random(2 + tokens)[1:]  # the first drew the outcome
+    def take(self, chosen: Ints) -> _Draws:
+        """The draws numbered `chosen`."""
+        return _Draws(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a table is asked for; see `generations`. `distributions`: those at the temperature, in the order
+    of `prompts`, which the engine `exact` has."""
+
+    prompts: pd.DataFrame
+    distributions: pd.DataFrame | None
+    temperature: float
+    decoding: Decoding
+    digit_answers: bool
+    batch_tokens: int
+    tolerance: float
+    weights: Weights | None
+    on_progress: Progress | None
 
 
 def generations(
@@ -66,7 +89,8 @@ def generations(
     digit_answers: bool,
     replicates: int = 1,
     batch_tokens: int = BATCH_TOKENS,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
+    weights: Weights | None = None,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
     """`replicates` generated texts for every row of `prompts`, at one temperature.
@@ -74,185 +98,199 @@ def generations(
     Args:
         load_model: see `LoadModel`; a model that always answers with a number is never loaded.
         distributions: this adapter's answer distributions, made with the same `decoding`,
-            `tolerance` and `digit_answers`.
+            `tolerance` and `digit_answers`; only the engine `exact` reads them.
         seed: the study's.
-        on_progress: told how many of the different prompts that need decoding are done.
+        tolerance: in place of the decoding's.
+        weights: where the model lies, for the engine `vllm`, which loads it by itself.
+        on_progress: told how many of the different prompts that need decoding are done (of the texts,
+            by another engine than `exact`).
 
     Returns:
         prompt_id | participant | question | temperature | replicate | text | answer (Int64, on the
-        scale, else missing) | success (whether there is one) | made_by ("distribution" | "decode").
+        scale, else missing) | success (whether there is one) | made_by ("distribution", or as in
+        `WRITTEN`) | seed (int64, the row's own); a prompt's replicates one after another.
+
+    Raises:
+        BadInput: a prompt has no distribution at this temperature, or the engine cannot run here.
     """
-    draws = _draws(prompts, distributions, temperature, seed, replicates)
-    to_decode = [draw for draw in draws if draw.outcome < 0]
-    texts: dict[tuple[int, int], str] = {}
-    if to_decode:
-        texts = _decoded(
-            load_model,
-            prompts,
-            to_decode,
-            temperature,
-            decoding,
-            digit_answers,
-            batch_tokens,
-            tolerance,
-            on_progress,
-        )
-    return _as_table(prompts, draws, texts, temperature, digit_answers)
+    engine = decoding.engine
+    if engine == "vllm":
+        from evsim_assets.simulation.engines import require_vllm
+
+        assert weights is not None, "vLLM loads the model by itself"
+        require_vllm(weights)
+    keys = (f"{prompt_id}|{float(temperature)}" for prompt_id in prompts["prompt_id"])
+    seeds = row_seeds(seed, "generation", keys, replicates)
+    at = _at(distributions, prompts["prompt_id"], temperature) if engine == "exact" else None
+    task = _Task(
+        prompts,
+        at,
+        float(temperature),
+        decoding,
+        digit_answers,
+        batch_tokens,
+        decoding.tolerance if tolerance is None else tolerance,
+        weights,
+        on_progress,
+    )
+    outcome = np.full(seeds.shape, NO_DRAW) if at is None else _outcomes(at, seeds)
+    row, replicate = np.indices(seeds.shape)
+    draws = _Draws(row.ravel(), replicate.ravel(), seeds.ravel(), outcome.ravel())
+    written = np.flatnonzero(draws.outcome < 0)
+    texts = _texts(load_model, task, draws.take(written)) if len(written) else []
+    return _as_table(task, draws, written, texts)
 
 
-def _draws(
-    prompts: pd.DataFrame,
-    distributions: pd.DataFrame,
-    temperature: float,
-    seed: int,
-    replicates: int,
-) -> list[_Draw]:
-    """Where every row's draw falls, by inversion of the distribution's cumulative sum."""
-    at = distributions[np.isclose(distributions["temperature"], temperature)].set_index("prompt_id")
-    missing = [p for p in prompts["prompt_id"] if p not in at.index]
-    if missing:
+def _at(distributions: pd.DataFrame, prompt_id: pd.Series, temperature: float) -> pd.DataFrame:
+    """The distribution of every prompt at the temperature."""
+    at = distributions[np.isclose(distributions["temperature"], temperature)]
+    place = pd.Index(at["prompt_id"]).get_indexer(pd.Index(prompt_id))
+    if (place < 0).any():
         raise BadInput(
             "a prompt has no answer distribution at this temperature",
             field=f"temperature {temperature}",
-            value=missing[0],
+            value=prompt_id.iloc[int((place < 0).argmax())],
             remedy="materialize the answer distributions of this adapter again",
         )
-    mass = {
-        prompt_id: np.cumsum([*probabilities, *rest])
-        for prompt_id, probabilities, *rest in at[
-            ["probabilities", "off_scale", "no_number", "unexpanded"]
-        ].itertuples()
-    }
-    draws = []
-    for row, prompt_id in enumerate(prompts["prompt_id"]):
-        cumulative = mass[prompt_id] / mass[prompt_id][-1]
-        for replicate in range(replicates):
-            key = f"{prompt_id}|{float(temperature)}|{replicate}"
-            own_seed = derived_seed(seed, "generation", key)
-            first = np.random.default_rng(own_seed).random()
-            drawn = int(np.searchsorted(cumulative, first, side="right"))
-            outcome = drawn - len(cumulative) if drawn >= len(cumulative) - 3 else drawn
-            draws.append(_Draw(row, replicate, outcome, own_seed))
-    return draws
+    return at.iloc[place]
 
 
-def _decoded(
-    load_model: LoadModel,
-    prompts: pd.DataFrame,
-    draws: list[_Draw],
-    temperature: float,
-    decoding: Decoding,
-    digit_answers: bool,
-    batch_tokens: int,
-    tolerance: float,
-    on_progress: Progress | None,
-) -> dict[tuple[int, int], str]:
-    """The text of every draw that fell on no answer, by (row, replicate).
-
-    Each prompt is read once; its answers are walked again as far as the drawn outcomes need, to
-    know the branches that lead there; a branch is drawn by its mass, and the text continued from it.
-    """
-    from evsim_assets.simulation.answer_walk import NO_ANSWER, Outcomes, walk_answers
-    from evsim_assets.simulation.decoding import continue_texts, draw_branches
-    from evsim_assets.simulation.reading import read_prompts, split, take
-
-    model, tokenizer = load_model()
-    asked = _only_needed(asked_prompts(tokenizer, prompts, digit_answers=digit_answers), draws)
-    wanted: dict[int, list[_Draw]] = {}
-    for draw in draws:
-        wanted.setdefault(int(asked.of_row[draw.row]), []).append(draw)
-    within = np.zeros(len(asked.tokens), dtype=bool)
-    within[[p for p, of_prompt in wanted.items() if any(d.outcome != NO_ANSWER for d in of_prompt)]] = True
-    walk = walk_of(model, tokenizer, asked, [temperature], decoding, tolerance, batch_tokens, within)
-    longest = int(walk.limit.max())
-    texts: dict[tuple[int, int], str] = {}
-    done = 0
-    for batch in batches(asked, batch_tokens):
-        rows, roots, logits = read_prompts(model, [[(p, asked.tokens[p]) for p in group] for group in batch])
-        found: list[Outcomes] = []
-        walk_answers(model, rows, roots, logits, walk, found.append)
-        row, these = _by_row(rows.prompt, wanted)
-        uniform = np.array([draw.uniform(longest) for draw in these])
-        outcomes = [draw.outcome for draw in these]
-        branches = draw_branches(found, rows.prompt[row], outcomes, uniform[:, 0], walk)
-        for block in _blocks(row):
-            nodes = take(roots, row[block])
-            for part_rows, part, chosen in split(rows, nodes, batch_tokens):
-                k = block[chosen]
-                written = continue_texts(
-                    model,
-                    tokenizer,
-                    part_rows,
-                    part,
-                    logits[row[k]],
-                    [branches[i] for i in k],
-                    uniform[k, 1:],
-                    walk,
-                )
-                texts.update({(these[i].row, these[i].replicate): t for i, t in zip(k, written, strict=True)})
-        done += len(rows.prompt)
-        if on_progress is not None:
-            on_progress(done, len(wanted))
-    return texts
+def _outcomes(at: pd.DataFrame, seeds: Ints) -> Ints:
+    """Where every draw falls, by inversion of its distribution's cumulative sum: like `seeds`, (P, R)."""
+    probabilities = at["probabilities"].to_numpy()
+    lost = at[["off_scale", "no_number", "unexpanded"]].to_numpy(np.float64)
+    answers = np.array([len(of_one) for of_one in probabilities], dtype=np.int64)
+    outcome = np.empty(seeds.shape, dtype=np.int64)
+    for width in np.unique(answers).tolist():
+        rows = np.flatnonzero(answers == width)
+        of_answers = np.array(probabilities[rows].tolist(), dtype=np.float64).reshape(len(rows), width)
+        cumulative = np.concatenate([of_answers, lost[rows]], 1).cumsum(1)
+        cumulative /= cumulative[:, -1:]
+        uniform = uniforms(seeds[rows].ravel(), 1).reshape(len(rows), -1)
+        drawn = np.array([c.searchsorted(u, side="right") for c, u in zip(cumulative, uniform, strict=True)])
+        outcome[rows] = np.where(drawn < width, drawn, drawn - width - 3)
+    return outcome
 
 
-def _by_row(prompts: Ints, wanted: dict[int, list[_Draw]]) -> tuple[Ints, list[_Draw]]:
-    """The draws of the prompts just read, and the row of each one's prompt, ascending."""
-    pairs = [(r, draw) for r, prompt in enumerate(prompts) for draw in wanted[int(prompt)]]
-    return np.array([r for r, _ in pairs]), [draw for _, draw in pairs]
+def _texts(load_model: LoadModel, task: _Task, draws: _Draws) -> list[str]:
+    """The text of every draw, really decoded by the study's engine."""
+    rows, place = np.unique(draws.row, return_inverse=True)
+    engine, model = task.decoding.engine, None
+    if engine == "vllm":
+        from evsim_assets.simulation.engines import vllm_tokenizer
 
+        assert task.weights is not None
+        tokenizer = vllm_tokenizer(task.weights)
+    else:
+        model, tokenizer = load_model()
+    of_rows = asked_prompts(tokenizer, task.prompts.iloc[rows], digit_answers=task.digit_answers)
+    number = of_rows.of_row[place]
+    if task.temperature == 0:  # every row of a prompt has one text
+        _, kept, again = np.unique(number, return_index=True, return_inverse=True)
+    else:
+        kept = again = np.arange(len(number))
+    number, draws = number[kept], draws.take(kept)
+    if engine == "exact":
+        texts = _continued(model, tokenizer, task, of_rows, rows, number, draws)
+    else:
+        from evsim_assets.simulation.engines import Sampling, generated_texts, vllm_texts
 
-def _blocks(row: Ints) -> list[Ints]:
-    """Indices into the ascending `row`, at most TEXTS_PER_ROW of each row to a block."""
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
-    return [np.flatnonzero(rank // TEXTS_PER_ROW == b) for b in range(int(rank.max()) // TEXTS_PER_ROW + 1)]
-
-
-def _only_needed(asked: AskedPrompts, draws: list[_Draw]) -> AskedPrompts:
-    """The same prompts, grouped without those that no draw needs."""
-    needed = {int(asked.of_row[draw.row]) for draw in draws}
-    groups = [[p for p in group if p in needed] for group in asked.groups]
-    return replace(asked, groups=[group for group in groups if group])
-
-
-def _as_table(
-    prompts: pd.DataFrame,
-    draws: list[_Draw],
-    texts: dict[tuple[int, int], str],
-    temperature: float,
-    digit_answers: bool,
-) -> pd.DataFrame:
-    """The contract's table; F reads every text, so a row's answer never disagrees with its text."""
-    scales = row_scales(prompts, digit_answers=digit_answers)
-    labels = row_labels(prompts, digit_answers=digit_answers)
-    named = prompts[["prompt_id", "participant", "question"]].to_numpy()
-    records = []
-    for draw in draws:
-        answers, words = _answers(scales[draw.row]), labels[draw.row]
-        decoded = draw.outcome < 0
-        if decoded:
-            text = texts[draw.row, draw.replicate]
+        limit = np.maximum(task.decoding.max_new_tokens, of_rows.label_tokens)[number]
+        tokens = [of_rows.tokens[one] for one in number]
+        sampling = Sampling(task.temperature, task.decoding, limit, draws.seed)
+        if task.weights is not None and engine == "vllm":
+            texts = vllm_texts(task.weights, tokenizer, tokens, sampling)
         else:
-            text = words[draw.outcome] if words else str(answers[draw.outcome])
-        answer = _answer_in(text, answers, words)
-        made_by = "decode" if decoded else "distribution"
-        records.append((*named[draw.row], float(temperature), draw.replicate, text, answer, made_by))
-    columns = ["prompt_id", "participant", "question", "temperature", "replicate", "text", "answer"]
-    table = pd.DataFrame(records, columns=[*columns, "made_by"])
-    table["answer"] = table["answer"].astype("Int64")
-    table.insert(7, "success", table["answer"].notna())
-    return table
+            texts = generated_texts(
+                model,
+                tokenizer,
+                tokens,
+                sampling,
+                batch_tokens=task.batch_tokens,
+                on_progress=task.on_progress,
+            )
+    return [texts[k] for k in again]
 
 
-def _answers(scale: Ints) -> range:
-    low, high, step = (int(number) for number in scale)
-    return range(low, high + 1, step)
+def _continued(
+    model: Any,
+    tokenizer: Any,
+    task: _Task,
+    of_rows: AskedPrompts,
+    rows: Ints,
+    number: Ints,
+    draws: _Draws,
+) -> list[str]:
+    """The text of every draw, given where it fell; `number` (n,): its prompt among those of `of_rows`."""
+    from evsim_assets.simulation.answer_walk import NO_ANSWER
+    from evsim_assets.simulation.decoding import continued_texts
+
+    assert task.distributions is not None
+    within, brief = np.zeros((2, len(of_rows.tokens)), dtype=bool)
+    within[number[draws.outcome != NO_ANSWER]] = True
+    if "taken" in task.distributions:  # such answers were not read on, and so are not here
+        brief[of_rows.of_row] = task.distributions["taken"].to_numpy()[rows] > 0
+    walk = walk_of(
+        model,
+        tokenizer,
+        of_rows,
+        [task.temperature],
+        task.decoding,
+        task.tolerance,
+        task.batch_tokens,
+        within,
+        brief,
+    )
+    return continued_texts(
+        model, tokenizer, of_rows, walk, number, draws.outcome, draws.seed, on_progress=task.on_progress
+    )
 
 
-def _answer_in(text: str, answers: range, labels: tuple[str, ...]) -> Any:
-    """What F finds in the text, where that is an answer; else missing."""
+def _as_table(task: _Task, draws: _Draws, written: Ints, texts: Sequence[str]) -> pd.DataFrame:
+    """The contract's table; F reads every decoded text, so a row's answer never disagrees with its text."""
+    scales = row_scales(task.prompts, digit_answers=task.digit_answers)
+    labels = row_labels(task.prompts, digit_answers=task.digit_answers)
+    low, _, step = scales[draws.row].T
+    number = low + step * np.maximum(draws.outcome, 0)
+    text = _drawn_texts(draws, number, labels)
+    success = np.ones(len(number), dtype=bool)
+    for k, row, written_text in zip(written.tolist(), draws.row[written].tolist(), texts, strict=True):
+        answer = _answer_in(written_text, scales[row], labels[row])
+        text[k], success[k] = written_text, answer is not None
+        number[k] = 0 if answer is None else answer
+    made_by = np.full(len(number), "distribution", dtype=object)
+    made_by[written] = WRITTEN[task.decoding.engine]
+    named = task.prompts[["prompt_id", "participant", "question"]].iloc[draws.row]
+    return named.reset_index(drop=True).assign(
+        temperature=task.temperature,
+        replicate=draws.replicate,
+        text=pd.Series(text, dtype="str"),
+        answer=pd.arrays.IntegerArray(number, ~success),
+        success=success,
+        made_by=pd.Series(made_by, dtype="str"),
+        seed=draws.seed,
+    )
+
+
+def _drawn_texts(draws: _Draws, number: Ints, labels: Sequence[tuple[str, ...]]) -> npt.NDArray[np.object_]:
+    """The number, or the label, of every draw (n,); of those that fell on no answer it means nothing."""
+    different, place = np.unique(number, return_inverse=True)
+    text = np.array([str(one) for one in different.tolist()], dtype=object)[place]
+    sets = {words: k for k, words in enumerate(dict.fromkeys(labels))}
+    of_draw = np.array([sets[words] for words in labels], dtype=np.int64)[draws.row]
+    for words, k in sets.items():
+        if words:
+            chosen = np.flatnonzero(of_draw == k)
+            text[chosen] = np.array(words, dtype=object)[np.maximum(draws.outcome[chosen], 0)]
+    return text
+
+
+def _answer_in(text: str, scale: Ints, labels: tuple[str, ...]) -> int | None:
+    """What F finds in the text, where that is an answer."""
+    low, high, step = scale.tolist()
+    answers = range(low, high + 1, step)
     if labels:
         found = first_label(text, labels)
-        return pd.NA if found is None else answers[found]
-    number = first_number(text)
-    return number if number is not None and number in answers else pd.NA
+        return None if found is None else answers[found]
+    number = number_in(text, low)
+    return number if number in answers else None

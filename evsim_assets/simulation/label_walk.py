@@ -10,12 +10,10 @@ A label is certain where the text goes on as no longer label does, or may not gr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any
 
 import numpy as np
 
-from evsim_assets.simulation.answer_walk import FREE, NO_ANSWER, Ints, Level, Shares, Steps, Stops
+from evsim_assets.simulation.answer_walk import FREE, NO_ANSWER, Ints, Level, Shares, Steps, Stops, joined
 from evsim_assets.simulation.labels import NO_LABEL, LabelTree
 
 
@@ -54,23 +52,13 @@ class LabelAnswers:
                     onward.state[column],
                     _coded(onward.outcome[column]),
                     onward.open[column],
+                    np.zeros(len(at), dtype=bool),
                     np.ones(len(at), dtype=bool),
                     mass[at, :, column],
                 )
             )
-        return Stops(_coded(outcome), FREE + 1 + level.state, stopped), _joined(parts)
+        return Stops(_coded(outcome), FREE + 1 + level.state, stopped), joined(parts)
 
 
 def _coded(found: Ints) -> Ints:
     return np.where(found == NO_LABEL, NO_ANSWER, found)
-
-
-def _joined(parts: Sequence[Steps]) -> Steps:
-    """All steps of at least one part, ascending by parent."""
-    order = np.argsort(np.concatenate([part.parent for part in parts]), kind="stable")
-    columns = (np.concatenate(column)[order] for column in zip(*map(_columns, parts), strict=True))
-    return Steps(*columns)
-
-
-def _columns(steps: Steps) -> tuple[Any, ...]:
-    return tuple(getattr(steps, field.name) for field in fields(steps))

@@ -1,7 +1,7 @@
 """Labels as a tokenizer spells them, and as they are found in a text.
 
-Belongs here: the bytes of each vocabulary entry, what they do to a label that is being written, and
-reading a label off a text. Not here: probabilities (`sampling.py`), numbers (`numbers.py`).
+Belongs here: what a vocabulary entry does to a label that is being written, and reading a label off a
+text. Not here: the entries' bytes (`vocabulary.py`), probabilities (`sampling.py`), numbers (`numbers.py`).
 
 A text answers with a label when, stripped of white space, it begins with it, in exactly these
 letters; of several such labels the longest counts. Labels are matched byte by byte, so that a letter
@@ -10,16 +10,13 @@ that a tokenizer cuts into bytes is found too.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evsim_assets.simulation.numbers import token_texts
 from evsim_assets.specs.errors import BadInput
 
 Ints = npt.NDArray[np.int64]
@@ -29,7 +26,6 @@ NO_LABEL = -1
 """The outcome of a text that begins with no label."""
 
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(sys.maxunicode + 1))))  # what str.strip takes off
-_REPLACEMENT = "�"
 
 
 def first_label(text: str, labels: Sequence[str]) -> int | None:
@@ -125,38 +121,3 @@ class LabelTree:
                 self._child[state][byte] = self._new(self._found[state])
             state = self._child[state][byte]
         return state
-
-
-def token_bytes(tokenizer: Any, silent: Bools) -> list[bytes]:
-    """The bytes that each entry adds behind another token, as many as `silent`; none for silent ones.
-
-    They are those of the entry's text, except for a part of a letter, whose text is only the
-    replacement character: that is looked up in the entry itself, `<0xE2>` or a byte-level spelling.
-    """
-    texts = token_texts(tokenizer)
-    pieces = [b""] * len(silent)
-    for token in np.flatnonzero(~silent).tolist():
-        text = texts[token]
-        raw = _raw_bytes(tokenizer.convert_ids_to_tokens(token)) if _REPLACEMENT in text else None
-        same = raw is not None and raw.decode(errors="replace") == text
-        pieces[token] = raw if raw is not None and same else text.encode()
-    return pieces
-
-
-def _raw_bytes(entry: str) -> bytes | None:
-    """The bytes that an entry spells, where it is one of the two known spellings of bytes."""
-    if single := re.fullmatch("<0x([0-9A-Fa-f]{2})>", entry):
-        return bytes([int(single[1], 16)])
-    if all(letter in _BYTE_OF for letter in entry):
-        return bytes(_BYTE_OF[letter] for letter in entry)
-    return None
-
-
-def _byte_level() -> dict[str, int]:
-    """Byte-level BPE's letters: printable bytes stand for themselves, the others from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(0x100) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(0x100 + n): b for n, b in enumerate(others)}
-
-
-_BYTE_OF = _byte_level()

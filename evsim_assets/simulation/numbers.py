@@ -10,25 +10,36 @@ all taken by their text, as the tokenizer itself decodes it behind another token
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from evsim_assets.simulation.vocabulary import REPLACEMENT, bytes_of, token_texts
 from evsim_assets.specs.errors import BadInput
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-NO_DIGIT = -1
-"""The value of a text that holds no digit yet."""
+NO_DIGIT, SIGN, SIGN_LACKS_TWO, SIGN_LACKS_ONE = -1, -2, -3, -4
+"""What a text that holds no digit yet ends with: nothing but blanks; a minus sign; the first one or the
+first two bytes of `−`, which lack two or one more."""
+MINUS_ZERO = -10
+"""A number behind a minus sign is MINUS_ZERO less its magnitude; any other is its own value."""
 LARGEST_ANSWER = 10**8
 """Answers stay below; any larger number is off every scale, so token values are capped above it."""
 
 _CAP = 10**9
 _SHAPE = re.compile(r"(\s*)([0-9]*)(.*)", re.DOTALL)
+_DIGITS = re.compile(rb"([0-9]*)(.*)", re.DOTALL)
+_LONG_MINUS = "\u2212".encode()  # U+2212, three bytes: `-` and `−` are minus signs, dashes are not
+
+
+def number_in(text: str, low: int) -> int | None:
+    """F as a scale that begins at `low` needs it: with a sign where there are answers below zero."""
+    return signed_number(text) if low < 0 else first_number(text)
 
 
 def first_number(text: str) -> int | None:
@@ -40,6 +51,33 @@ def first_number(text: str) -> int | None:
     return int(found.group()) if found else None
 
 
+def signed_number(text: str) -> int | None:
+    """F with a sign: the first run of digits, negative where `-` or `−` stands directly before it.
+
+    A dash behind the first run makes a range, and a blank parts a sign from its number: `3-5` and `- 3`
+    are 3.
+    """
+    found = re.search("([-\u2212]?)([0-9]+)", text)
+    if not found:
+        return None
+    return -int(found[2]) if found[1] else int(found[2])
+
+
+@dataclass(frozen=True)
+class SignTokens:
+    """The entries (s,) that write a minus sign or a part of one, which count on scales below zero.
+
+    Such an entry means something `behind` one state only (NO_DIGIT, SIGN_LACKS_TWO or SIGN_LACKS_ONE) and
+    leads to the state `leaves`. Where it holds digits too ("-3"), that is the negative number, and
+    `closes` says that something follows them.
+    """
+
+    token: Ints
+    behind: Ints
+    leaves: Ints
+    closes: Bools
+
+
 @dataclass(frozen=True)
 class NumberTokens:
     """Every vocabulary entry by what it does to a number at the beginning of a text.
@@ -49,7 +87,8 @@ class NumberTokens:
     of that run), `extends` (no blank before it, so it continues a number) and `closes` (something
     follows the run, so no later token can continue it). `silent`: bool (V,), entries without text,
     which end the text (special tokens such as the end of turn, and ids the tokenizer does not know).
-    All other entries end a number, and a text that begins with one does not begin with a number.
+    `signs`: the entries that begin a negative number. All other entries end a number, and a text that
+    begins with one does not begin with a number.
     """
 
     blank: Ints
@@ -59,6 +98,7 @@ class NumberTokens:
     extends: Bools
     closes: Bools
     silent: Bools
+    signs: SignTokens
 
     @property
     def columns(self) -> Ints:
@@ -118,20 +158,43 @@ def classify_tokens(tokenizer: Any, vocabulary: int, ends: Iterable[int] = ()) -
         extends=np.array(extends, dtype=bool),
         closes=np.array(closes, dtype=bool),
         silent=silent,
+        signs=_sign_tokens(tokenizer, texts),
     )
 
 
-def token_texts(tokenizer: Any) -> list[str]:
-    """The text each entry adds behind another token; empty for special tokens.
+def _sign_tokens(tokenizer: Any, texts: Sequence[str]) -> SignTokens:
+    """The entries that write a minus sign, wholly or in part, by their bytes."""
+    found: list[tuple[int, int, int, bool]] = []
+    for token, text in enumerate(texts):
+        begun = text.lstrip()
+        if begun and begun[0] in "-\u2212" + REPLACEMENT:
+            blanks = len(text[: len(text) - len(begun)].encode())
+            piece = bytes_of(tokenizer, token, text)
+            if (step := _sign_step(piece[blanks:], blanks > 0)) is not None:
+                found.append((token, *step))
+    token_, behind, leaves, closes = np.array(found, dtype=np.int64).reshape(-1, 4).T
+    return SignTokens(token_, behind, leaves, closes.astype(bool))
 
-    Decoded by the tokenizer itself, behind an anchor, because decoders drop a blank at the beginning
-    of a text and write partial characters as the replacement character.
-    """
-    anchor = tokenizer.encode("a", add_special_tokens=False)[-1:]
-    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    alone = tokenizer.decode(anchor, **options)
-    together = tokenizer.batch_decode([[*anchor, token] for token in range(len(tokenizer))], **options)
-    return [text.removeprefix(alone) for text in together]
+
+def _sign_step(piece: bytes, after_blank: bool) -> tuple[int, int, bool] | None:
+    """`behind`, `leaves` and `closes` of an entry that holds `piece`; None where it writes no sign."""
+    lacking = {NO_DIGIT: _LONG_MINUS, SIGN_LACKS_TWO: _LONG_MINUS[1:], SIGN_LACKS_ONE: _LONG_MINUS[2:]}
+    for behind, lacks in [(NO_DIGIT, b"-"), *lacking.items()]:
+        if after_blank and behind != NO_DIGIT:
+            continue  # the blank cuts the sign
+        if piece.startswith(lacks):
+            run, after = _DIGITS.fullmatch(piece[len(lacks) :]).groups()  # type: ignore[union-attr]
+            if run:
+                return behind, MINUS_ZERO - min(int(run), _CAP), bool(after)
+            return None if after else (behind, SIGN, False)
+        if lacks.startswith(piece):
+            return behind, next(s for s, lack in lacking.items() if lack == lacks[len(piece) :]), False
+    return None
+
+
+def magnitude(state: Ints) -> Ints:
+    """The digits of a state as a number, without the sign; 0 where there are none yet."""
+    return np.where(state >= 0, state, np.maximum(MINUS_ZERO - state, 0))
 
 
 def on_scale(value: Ints, low: Ints, high: Ints, step: Ints) -> Bools:

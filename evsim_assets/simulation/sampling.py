@@ -6,6 +6,8 @@ Belongs here: temperature, top-k and top-p, and drawing a token. Not here: what 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,18 +17,35 @@ from evsim_assets.specs.study import Decoding
 Floats = npt.NDArray[np.float64]
 
 
-def token_probabilities(
-    logits: torch.Tensor, tokens: torch.Tensor, temperature: float, decoding: Decoding
-) -> torch.Tensor:
-    """Probability of each of `tokens` (C,) as the next one: float32 (n, C) from `logits` (n, V).
+AT_ONCE = 2**18
+"""Logits that are exponentiated together: few enough to stay in a processor's cache."""
 
-    The distribution is over the whole vocabulary, unless `decoding` limits it; at temperature 0 the
-    token with the largest logit (the first of several) has probability 1.
+
+def token_probabilities(
+    logits: torch.Tensor, tokens: torch.Tensor, temperatures: Sequence[float], decoding: Decoding
+) -> torch.Tensor:
+    """Probability of each of `tokens` (C,) as the next one, at each temperature: float32 (n, T, C).
+
+    `logits`: (n, V). The distribution is over the whole vocabulary, unless `decoding` limits it; at
+    temperature 0 the token with the largest logit (the first of several) has probability 1.
     """
-    logits = logits.float()
-    if temperature == 0:
-        return (logits.argmax(-1, keepdim=True) == tokens).float()
-    return limit_scores(logits / temperature, decoding).softmax(-1)[:, tokens]
+    p = torch.empty(len(logits), len(temperatures), len(tokens), device=logits.device)
+    limited = decoding.top_k is not None or (decoding.top_p is not None and decoding.top_p < 1)
+    for rows in torch.arange(len(logits)).split(max(1, AT_ONCE // logits.shape[1])):
+        some = slice(int(rows[0]), int(rows[-1]) + 1)
+        of_rows = logits[some].float()
+        largest, first = of_rows.max(-1, keepdim=True)
+        shifted = of_rows - largest
+        wanted, scaled = shifted[:, tokens], torch.empty_like(shifted)
+        for t, temperature in enumerate(temperatures):
+            if temperature == 0:
+                p[some, t] = (first == tokens).float()
+            elif limited:
+                p[some, t] = limit_scores(of_rows / temperature, decoding).softmax(-1)[:, tokens]
+            else:
+                total = torch.mul(shifted, 1 / temperature, out=scaled).exp_().sum(-1, keepdim=True)
+                p[some, t] = (wanted / temperature).exp_() / total
+    return p
 
 
 def limit_scores(scores: torch.Tensor, decoding: Decoding) -> torch.Tensor:

@@ -218,12 +218,42 @@ Temperatures = Annotated[
 """A list of temperatures or a range of them; tagged, so that an error speaks of the one that was written."""
 
 
+class Audit(Spec):
+    """Which prompts are read in full where answers are read `audited`: a random `share` of them, at least
+    `at_least`, and as many again that look the least like the others; the mass that the audit finds must stay
+    below `limit`, or all (of a shard) are read in full."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.02
+    at_least: Annotated[int, Field(ge=1)] = 20
+    limit: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+
+
 class Decoding(Spec):
-    """How answers are decoded (B.1): at most `max_new_tokens`; the whole vocabulary unless limited."""
+    """How answers are decoded (B.1): at most `max_new_tokens`; the whole vocabulary unless limited.
+
+    `engine`: what makes generations. `exact` draws them from the answer distribution and decodes what that
+    does not cover; `decode` decodes every one with transformers' `generate`, and `vllm` with vLLM (CUDA).
+    `reading`: `full` leaves at most `tolerance` of a prompt's distribution unread; `audited` takes numbers
+    to end where no further digit could make an answer, reads some prompts in full (`audit`), and leaves a
+    tenth of the audit's limit unread elsewhere.
+    """
 
     max_new_tokens: Annotated[int, Field(ge=4)] = 8
     top_k: Annotated[int, Field(ge=1)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    engine: Literal["exact", "decode", "vllm"] = "exact"
+    reading: Literal["full", "audited"] = "full"
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    audit: Audit = Audit()
+
+
+class ParitySpec(Spec):
+    """How far an adapter's probabilities may move with what should not matter: batches, merged LoRA weights,
+    4-bit weights kept or dequantized once. Compared on `prompts` test prompts; a difference above `tolerance`
+    (default: 1e-4 in fp32, 0.02 in bf16), times the temperature where that is below 1, blocks."""
+
+    prompts: Annotated[int, Field(ge=1)] = 20
+    tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class SvrGrid(Spec):
@@ -283,6 +313,8 @@ class StudySpec(Spec):
     adapters: Annotated[tuple[AdapterGrid, ...], Field(min_length=1)]
     temperatures: Temperatures
     decoding: Decoding = Decoding()
+    replicates: Annotated[int, Field(ge=1)] = 1
+    parity: ParitySpec = ParitySpec()
     baselines: Baselines = Baselines()
     published: tuple[PublishedPoint, ...] = ()
 

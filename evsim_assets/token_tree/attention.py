@@ -24,6 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from evsim_assets.token_tree.attention_plan import plan_calls
+from evsim_assets.token_tree.growth import Growth, Remembered
 from evsim_assets.token_tree.tree import TokenTree
 
 NAME = "evsim_tree"
@@ -33,16 +34,20 @@ class TreeAttention:
     """The attention rule of one row of n tree nodes: i sees j exactly when j <= i < end[j].
 
     `windows` collects the sliding windows that layers asked for (None: a layer without). `read`: the nodes
-    whose logits are read, ascending, or None: perhaps all.
+    whose logits are read, ascending, or None: perhaps all. `remembered`: every layer's keys and values, where
+    that was asked for (`growth.py`).
     """
 
-    def __init__(self, tree: TokenTree, device: torch.device, *, flex: bool | None = None) -> None:
+    def __init__(
+        self, tree: TokenTree, device: torch.device, *, flex: bool | None = None, remember: bool = False
+    ) -> None:
         """`flex`: by FlexAttention, else by a few dense calls; None decides: on CUDA."""
         self.tree, self.device = tree, device
         self.flex = device.type == "cuda" if flex is None else flex
         self.deepest = int(tree.depth.max(initial=0))
         self.windows: set[int | None] = set()
         self.read: torch.Tensor | None = None
+        self.remembered: Remembered | None = {} if remember else None
         self._masks: dict[Any, Any] = {}
         if self.flex:
             self._end = torch.from_numpy(tree.end).to(device)
@@ -68,6 +73,7 @@ class TreeAttention:
         key: torch.Tensor,
         value: torch.Tensor,
         *,
+        layer: int = 0,
         scaling: float | None,
         dropout: float,
         window: int | None,
@@ -75,6 +81,8 @@ class TreeAttention:
     ) -> torch.Tensor:
         """query (1, H, n, D), key and value (1, H' <= H, n, D) to (1, n, H, D)."""
         self.windows.add(window)
+        if self.remembered is not None:
+            self.remembered[layer] = key[0], value[0]
         if window is not None and window > self.deepest:
             window = None  # it hides nothing
         if self.flex:
@@ -187,7 +195,7 @@ def tree_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    tree: TreeAttention | None = None,
+    tree: TreeAttention | Growth | None = None,
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -207,7 +215,14 @@ def tree_attention(
         if attention_mask is None or attention_mask.shape != (1, 1, 1, 1):
             raise NotImplementedError("layers that make a mask of their own")
         output = tree.attend(
-            query, key, value, scaling=scaling, dropout=dropout, window=sliding_window, softcap=softcap
+            query,
+            key,
+            value,
+            layer=id(module),
+            scaling=scaling,
+            dropout=dropout,
+            window=sliding_window,
+            softcap=softcap,
         )
         return output, None
     if softcap is None:

@@ -8,13 +8,17 @@ functions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.token_tree.tree import Indices, Layout, TokenTree
+
+if TYPE_CHECKING:
+    from evsim_assets.token_tree.attention import TreeAttention
+    from evsim_assets.token_tree.growth import Growth
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,18 @@ class TreeBatch:
         return int(self.inputs["input_ids"].numel())
 
 
-def lay_out(tree: TokenTree, layout: Layout = "tree", device: str | torch.device = "cpu") -> TreeBatch:
-    """The inputs of one forward pass over all of `tree`."""
+def lay_out(
+    tree: TokenTree,
+    layout: Layout = "tree",
+    device: str | torch.device = "cpu",
+    *,
+    remember: bool = False,
+) -> TreeBatch:
+    """The inputs of one forward pass over all of `tree`.
+
+    Args:
+        remember: whether the tree may grow afterwards (`growth.py`); in the layout "tree" only.
+    """
     device = torch.device(device)
 
     def tensor(array: Any) -> torch.Tensor:
@@ -44,16 +58,8 @@ def lay_out(tree: TokenTree, layout: Layout = "tree", device: str | torch.device
     if layout == "tree":
         from evsim_assets.token_tree.attention import TreeAttention
 
-        return TreeBatch(
-            {
-                "input_ids": tensor(tree.token[None]),
-                "position_ids": tensor(tree.depth[None]),
-                # Transformers hands a ready 4D mask down as it is, instead of making one of n × n.
-                "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
-                "tree": TreeAttention(tree, device),
-            },
-            np.arange(len(tree)),
-        )
+        attention = TreeAttention(tree, device, remember=remember)
+        return TreeBatch(_row(tree.token, tree.depth, attention, device), np.arange(len(tree)))
     texts = [tree.path(leaf) for leaf in np.flatnonzero(tree.end == np.arange(1, len(tree) + 1)).tolist()]
     place = np.empty(len(tree), dtype=np.int64)
     if layout == "packed":
@@ -68,6 +74,28 @@ def lay_out(tree: TokenTree, layout: Layout = "tree", device: str | torch.device
         token[b, : len(texts[b])], seen[b, : len(texts[b])] = tree.token[texts[b]], 1
         place[texts[b]] = b * width + np.arange(len(texts[b]))
     return TreeBatch({"input_ids": tensor(token), "attention_mask": tensor(seen)}, place)
+
+
+def _row(
+    token: Indices, depth: Indices, attention: TreeAttention | Growth, device: torch.device
+) -> dict[str, Any]:
+    """What a model is called with for one row of nodes under evsim's attention."""
+    return {
+        "input_ids": torch.from_numpy(np.ascontiguousarray(token[None])).to(device),
+        "position_ids": torch.from_numpy(np.ascontiguousarray(depth[None])).to(device),
+        # Transformers hands a ready 4D mask down as it is, instead of making one of n × n.
+        "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
+        "tree": attention,
+    }
+
+
+def logits_below(model: Any, growth: Growth, token: Indices) -> torch.Tensor:
+    """Logits (m, V) of what follows each of m new nodes, in one forward pass over these alone.
+
+    `token`: int64 (m,). `growth` then holds what the next level sees of them.
+    """
+    logits: torch.Tensor = model(**_row(token, growth.depth, growth, model.device), use_cache=False).logits
+    return logits[0]
 
 
 def logits_at(model: Any, batch: TreeBatch, nodes: Indices) -> torch.Tensor:

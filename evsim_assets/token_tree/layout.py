@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from evsim_assets.specs.errors import BadInput
-from evsim_assets.token_tree.batch import lay_out, logits_at
+from evsim_assets.token_tree.batch import lay_out, logits_at, logits_below
 from evsim_assets.token_tree.last_layer import ATTRIBUTE
 from evsim_assets.token_tree.tree import Indices, Layout, build_tree
 
@@ -84,6 +84,34 @@ def _prepare(model: Any) -> Layout:
     )
 
 
+def can_grow(model: Any) -> bool:
+    """Whether a model whose layout is "tree" answers the same where texts are read in two parts, the second
+    token by token below the first (`growth.py`). Tried, as in `prepare`."""
+    with torch.no_grad():
+        return _can_grow(model)
+
+
+def _can_grow(model: Any) -> bool:
+    from evsim_assets.token_tree.growth import Growth
+
+    sequences = sorted(_sequences(int(model.config.get_text_config().vocab_size)))
+    wanted = torch.stack([_one_by_one(model, sequence)[-1] for sequence in sequences])
+    tree, paths = build_tree([sequence[:-2] for sequence in sequences])
+    leaf = np.array([path[-1] for path in paths])
+    line = np.arange(len(sequences))[:, None]
+    try:
+        batch = lay_out(tree, "tree", model.device, remember=True)
+        logits_at(model, batch, leaf)
+        remembered = batch.inputs["tree"].remembered
+        first = Growth(tree, remembered, (), leaf, line[:, :0])
+        logits_below(model, first, np.array([sequence[-2] for sequence in sequences]))
+        second = Growth(tree, remembered, (first.remembered,), leaf, line)
+        found = logits_below(model, second, np.array([sequence[-1] for sequence in sequences]))
+    except Exception:  # noqa: BLE001 - a foreign architecture may raise anything
+        return False
+    return _apart(found, wanted) < ALIKE.get(found.dtype, 0.1)
+
+
 def _narrow_last_layer(model: Any, sequences: list[list[int]], wanted: torch.Tensor, layout: Layout) -> None:
     """Have the last layer compute only what is read, where the model's answers stay what they are."""
     from evsim_assets.token_tree.last_layer import LastLayer
@@ -130,7 +158,7 @@ def _differs(
         found = logits_at(model, batch, nodes)
     except Exception as error:  # noqa: BLE001 - a foreign architecture may raise anything; it is said
         return str(error).splitlines()[0] if str(error) else type(error).__name__
-    apart = float((found.float() - wanted).abs().max() / wanted.std())
+    apart = _apart(found, wanted)
     if not apart < ALIKE.get(found.dtype, 0.1):
         return f"logits differ by {apart:.2g} standard deviations"
     if layout == "tree":
@@ -143,6 +171,11 @@ def _differs(
         ):
             return "its layers do not say which of them have a sliding window"
     return None
+
+
+def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The largest difference of two logits, in standard deviations of all."""
+    return float((found.float() - wanted).abs().max() / wanted.std())
 
 
 def _one_by_one(model: Any, sequence: list[int]) -> torch.Tensor:

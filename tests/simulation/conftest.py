@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tests.simulation.vocabularies import CHAT, FULL, TINY
+
 ROOT = Path(__file__).parents[2]
+SAID = ("72", "7", "100", "50", "35", "250", "0.", "\n80", "07", "I think 30", "As a 52-year-old man")
+LLAMA_CHAT = (
+    "[INST] {% for m in messages %}{% if m['role'] == 'assistant' %} [/INST] {% endif %}{{ m['content'] }}"
+    "{% endfor %}{% if add_generation_prompt %} [/INST]{% endif %}"
+)
 HANDMADE = ["</s>", "a", " ", "0", "1", "2", "12", " 1", "2,", "\n"]
-CHAT = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +69,20 @@ def llama2() -> Any:
         if text[:k] in vocabulary and text[k:] in vocabulary
     )
     tokenizer = LlamaTokenizer(vocab=vocabulary, merges=[(one, other) for _, one, other in merges])
-    tokenizer.chat_template = "[INST] " + CHAT + " [/INST]"
+    tokenizer.chat_template = LLAMA_CHAT
     return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Callable[[str], Any]:
+    """One of the vocabularies that can be enumerated (`vocabularies.TINY`), by name."""
+    return cache(lambda name: TINY[name]())
+
+
+@pytest.fixture(scope="session")
+def full_tokenizer() -> Callable[[str], Any]:
+    """One of the vocabularies that write every ASCII text (`vocabularies.FULL`), by name."""
+    return cache(lambda name: FULL[name]())
 
 
 def _pieces(model: bytes) -> Iterator[tuple[str, float]]:
@@ -164,13 +183,11 @@ def make_model() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def likes_numbers(make_model: Callable[..., Any]) -> Callable[[Any], Any]:
+def likes_numbers(make_model: Callable[..., Any]) -> Callable[..., Any]:
     """A Llama for any tokenizer, trained for a moment: it often begins with a number, and often not."""
 
-    def make(tokenizer: Any) -> Any:
+    def make(tokenizer: Any, answers: Sequence[str] = SAID) -> Any:
         model = make_model("llama", len(tokenizer), spread=0.1)
-        numbers = ["72", "7", "100", "50", "35", "250", "0.", "\n80", "07"]
-        answers = [*numbers, "I think 30", "As a 52-year-old man"]
         texts = [
             [
                 *tokenizer(f"{letter}a", add_special_tokens=False).input_ids,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from itertools import takewhile
 from typing import Any
 
@@ -14,12 +15,15 @@ from transformers import TopKLogitsWarper, TopPLogitsWarper
 from evsim_assets.simulation.numbers import NumberTokens
 from evsim_assets.specs.study import Decoding
 
+SCORES = 2**23
+"""Scores of one step of `generate`: few enough to be reused by the allocator and not mapped anew."""
+
 
 def texts_by_brute_force(
     model: Any, tokenizer: Any, prompt: list[int], temperature: float, decoding: Decoding
 ) -> dict[str, float]:
-    """Probability of every text of the handmade vocabulary, from plain passes over whole sequences."""
-    entries = [tokenizer.decode([i], skip_special_tokens=True) for i in range(len(tokenizer))]
+    """Probability of every text of a tiny vocabulary, whose entry 0 is the end of turn, from plain passes
+    over whole sequences."""
     texts: dict[tuple[int, ...], float] = {(): 1.0}
     finished: Counter[str] = Counter()
     for _ in range(decoding.max_new_tokens):
@@ -32,13 +36,18 @@ def texts_by_brute_force(
         for context, p in zip(contexts, _warped(logits, temperature, decoding).tolist(), strict=True):
             for token, mass in enumerate(p):
                 if mass and token == 0:
-                    finished["".join(entries[t] for t in context)] += texts[context] * mass
+                    finished[_decoded(tokenizer, context)] += texts[context] * mass
                 elif mass:
                     following[(*context, token)] = texts[context] * mass
         texts = following
     for context, mass in texts.items():
-        finished["".join(entries[t] for t in context)] += mass
+        finished[_decoded(tokenizer, context)] += mass
     return dict(finished)
+
+
+@cache
+def _decoded(tokenizer: Any, tokens: tuple[int, ...]) -> str:
+    return str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _warped(logits: torch.Tensor, temperature: float, decoding: Decoding) -> torch.Tensor:
@@ -71,7 +80,6 @@ def generate_texts(
     """
     torch.manual_seed(seed)
     ends = np.flatnonzero(numbers.silent).tolist()
-    tokens = torch.tensor([list(prompt)], device=model.device).repeat(count, 1)
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         sampling = {
@@ -80,19 +88,21 @@ def generate_texts(
             "top_k": decoding.top_k or 0,
             "top_p": decoding.top_p or 1.0,
         }
-    with torch.inference_mode():
-        written = model.generate(
-            tokens,
-            attention_mask=torch.ones_like(tokens),
-            max_new_tokens=decoding.max_new_tokens,
-            eos_token_id=ends,
-            pad_token_id=ends[0],
-            **sampling,
-        )
-    return [_text(tokenizer, row, ends) for row in written[:, len(prompt) :].tolist()]
-
-
-def _text(tokenizer: Any, tokens: Sequence[int], ends: Sequence[int]) -> str:
-    kept = list(takewhile(lambda token: token not in ends, tokens))
-    text: str = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return text
+    parts = []
+    for rows in torch.arange(count).split(max(1, SCORES // len(numbers.silent))):
+        tokens = torch.tensor([list(prompt)], device=model.device).repeat(len(rows), 1)
+        with torch.inference_mode():
+            written = model.generate(
+                tokens,
+                attention_mask=torch.ones_like(tokens),
+                max_new_tokens=decoding.max_new_tokens,
+                eos_token_id=ends,
+                pad_token_id=ends[0],
+                **sampling,
+            )[:, len(prompt) :]
+        lacking = decoding.max_new_tokens - written.shape[1]  # where every text ended before
+        parts.append(torch.nn.functional.pad(written, (0, lacking), value=ends[0]))
+    different, of_text = torch.cat(parts).unique(dim=0, return_inverse=True)
+    kept = [tuple(takewhile(lambda token: token not in ends, row)) for row in different.tolist()]
+    texts = [_decoded(tokenizer, tokens) for tokens in kept]
+    return [texts[k] for k in of_text.tolist()]

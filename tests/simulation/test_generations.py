@@ -29,7 +29,7 @@ def _generated(
     temperature: float,
     *,
     decoding: Decoding = DECODING,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-3,
     batch_tokens: int = 8192,
     seed: int = 3,
     replicates: int = 1,
@@ -143,7 +143,7 @@ def test_no_row_depends_on_the_order_or_the_batch(
     assert 5 < (together["made_by"] == "decode").sum() < 67
     shuffled = prompts.sample(frac=1, random_state=0)
     parts = [
-        _generated(model, byte_level, part, 1.0, replicates=2, decoding=Decoding(), batch_tokens=20)
+        _generated(model, byte_level, part, 1.0, replicates=2, decoding=Decoding(), batch_tokens=200)
         for part in (shuffled.iloc[:5], shuffled.iloc[5:])
     ]
     keys = ["prompt_id", "replicate"]
@@ -189,12 +189,52 @@ def test_a_model_that_always_answers_is_never_loaded(make_prompts: Callable[...,
         "answer",
         "success",
         "made_by",
+        "seed",
     ]
     assert table["answer"].dtype == "Int64"
+    assert table["seed"].dtype == "int64"
+    assert table["seed"].is_unique
+    assert (table["seed"] >= 0).all()
+    assert list(table["replicate"][:21]) == [*range(20), 0]
     assert set(table["answer"]) == {10, 20}
+    assert (table["text"] == table["answer"].astype(str)).all()
     assert abs((table["answer"] == 10).mean() - 0.25) < 0.04  # four standard errors of 2,000 draws
+    tens = (table["answer"] == 10).to_numpy().reshape(100, 20)
+    by_prompt = tens.sum(1)  # binomial: neither copies of one draw, nor balanced
+    assert 1.5**2 < by_prompt.var() < 2.4**2  # 20 · 0.25 · 0.75 = 1.94²
     assert table["success"].all()
     assert (table["made_by"] == "distribution").all()
+
+
+def test_scales_and_labels_beside_each_other_draw_their_own_answers(
+    make_prompts: Callable[..., pd.DataFrame],
+) -> None:
+    numbers = make_prompts(1, 2, low=10, high=30, step=10)
+    below_zero = make_prompts(1, 1, low=-3, high=3).assign(prompt_id="minus")
+    words = make_prompts(1, 1, low=1, labels=("no", "rather not", "rather", "yes")).assign(prompt_id="words")
+    prompts = pd.concat([words, numbers, below_zero], ignore_index=True)
+    certain = pd.DataFrame(
+        {
+            "prompt_id": ["p0q1", "minus", "p0q0", "words"],  # in another order than the prompts
+            "temperature": 0.5,
+            "probabilities": [[0, 0, 1.0], [0, 1.0, 0, 0, 0, 0, 0], [0, 1.0, 0], [0, 1.0, 0, 0]],
+            "off_scale": 0.0,
+            "no_number": 0.0,
+            "unexpanded": 0.0,
+        }
+    )
+    table = generations(
+        _never,
+        prompts,
+        certain,
+        temperature=0.5,
+        decoding=DECODING,
+        seed=1,
+        digit_answers=False,
+        replicates=2,
+    )
+    assert list(table["text"]) == ["rather not"] * 2 + ["20"] * 2 + ["30"] * 2 + ["-2"] * 2
+    assert list(table["answer"]) == [2, 2, 20, 20, 30, 30, -2, -2]
 
 
 def test_a_text_that_begins_with_words_answers_with_its_first_number_or_fails(

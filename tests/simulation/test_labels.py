@@ -17,8 +17,9 @@ from scipy.stats import chisquare
 from evsim_assets.prompts.chat import render
 from evsim_assets.simulation.distributions import answer_distributions, number_tokens
 from evsim_assets.simulation.generations import generations
-from evsim_assets.simulation.labels import NO_LABEL, LabelTree, first_label, token_bytes
+from evsim_assets.simulation.labels import NO_LABEL, LabelTree, first_label
 from evsim_assets.simulation.numbers import classify_tokens, first_number
+from evsim_assets.simulation.vocabulary import token_bytes
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Decoding
 from tests.simulation.reference import generate_texts, texts_by_brute_force
@@ -191,7 +192,7 @@ def test_what_is_not_read_is_reported_and_bounds_the_error(
     prompts = make_prompts(3, 2, letters="abcdefgh", labels=FEW, length=1)
     exact = _read(model, byte_level, prompts, 1.0, tolerance=1e-7)
     rough = _read(model, byte_level, prompts, 1.0, tolerance=0.15)
-    assert rough["unexpanded"].max() > 0.02
+    assert 0.001 < rough["unexpanded"].max() <= 0.15
     assert np.abs(_masses(rough).sum(1) + rough["unexpanded"] - 1).max() < 1e-6
     missing = _masses(exact) - _masses(rough)
     assert missing.min() > -1e-6

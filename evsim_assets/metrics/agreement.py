@@ -193,11 +193,14 @@ def _simulated(
 def _is_decoded(human: HumanAnswers, drawn: pd.DataFrame) -> pd.Series[bool]:
     """Which rows stand for the mass `no_number`: those decoded for it, and, where an engine generated every
     text, those that do not begin with an answer."""
-    by_label = drawn["prompt_id"].isin(human.rows.loc[human.rows["labels"].notna(), "prompt_id"])
-    begins = drawn["text"].str.match(r"\s*[-\u2212]?[0-9]").where(~by_label, drawn["success"])
-    return (drawn["made_by"] == "decode") | (
-        drawn["made_by"].isin(["generate", "vllm"]) & ~begins.astype(bool)
-    )
+    decoded = drawn["made_by"] == "decode"
+    generated = drawn["made_by"].isin(["generate", "vllm"])
+    if generated.any():
+        labelled = human.rows.loc[human.rows["labels"].notna(), "prompt_id"]
+        begins = drawn["text"].str.match(r"\s*[-\u2212]?[0-9]")
+        begins = begins.where(~drawn["prompt_id"].isin(labelled), drawn["success"]).astype(bool)
+        decoded |= generated & ~begins
+    return decoded
 
 
 def _exact_part(

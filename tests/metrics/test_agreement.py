@@ -111,6 +111,17 @@ def test_the_population_adds_exact_mass_and_decoded_answers():
     assert value(table, "no_number") == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("engine", ["generate", "vllm"])
+def test_texts_of_other_engines_stand_for_prose_where_they_do_not_begin_with_an_answer(engine):
+    # As above, with every text generated: of prompt 0 they begin with numbers, which are counted exactly.
+    p = [[0.5, 0.5, 0, 0, 0], [0, 0, 0, 0, 0]]
+    drawn = pd.concat([generations([0, 3], engine), generations([1, None], engine, replicate=1)])
+    drawn["text"] = [" 0", "As a 3", "1", "I do not know"]
+    labelled = prompts([0, 1]).assign(labels=None)
+    histogram = population_histograms(labelled, distributions(p, [0, 1]), drawn, NATIVE)
+    assert histogram["simulated"].tolist() == pytest.approx([0.5, 0.5, 0, 0.5, 0])
+
+
 def test_the_decoded_part_recovers_the_truth_on_average():
     rng = np.random.default_rng(0)
     n, no_number = 400, 0.6

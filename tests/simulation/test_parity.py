@@ -125,7 +125,9 @@ def test_where_only_greedy_answers_are_wanted_probabilities_are_compared_all_the
 
 def test_a_difference_that_is_no_number_blocks() -> None:
     told = pd.DataFrame({"blocks": True, "reason": None, "largest_difference": [1e-5, np.nan, 2e-4]})
-    assert beyond(told, 1e-4).index.tolist() == [1, 2]
+    assert beyond(told.assign(temperature=1.0), 1e-4).index.tolist() == [1, 2]
+    # rounding of logits is divided by the temperature
+    assert beyond(told.assign(temperature=0.25), 1e-4).index.tolist() == [1]
 
 
 def test_what_quantization_changes_is_told_and_blocks_nothing(load: Load) -> None:
@@ -145,7 +147,9 @@ def test_what_quantization_changes_is_told_and_blocks_nothing(load: Load) -> Non
         assert one.load is not None
         one.load()
     assert held == [{"resident": False}, {"resident": True}, {"method": "lora"}]
-    differs = pd.DataFrame({"blocks": [False], "reason": [None], "largest_difference": [0.4]})
+    differs = pd.DataFrame(
+        {"blocks": [False], "reason": [None], "largest_difference": [0.4], "temperature": [1.0]}
+    )
     assert beyond(differs, 1e-4).empty
 
 

@@ -40,7 +40,6 @@ Masses = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 BATCH_TOKENS = 4096
-TOLERANCE = Decoding().tolerance
 
 
 def answer_distributions(

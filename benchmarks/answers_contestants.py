@@ -31,6 +31,9 @@ from evsim_assets.token_tree.tree import Indices, TokenTree, build_tree
 NEW_TOKENS = 8
 FILLER = 0
 RATE, CLIPPED = 2e-3, 1.0
+TINY = 1e-15
+"""Adam's epsilon. With the usual 1e-8, words that are never written keep some 1e-4 in all: their gradients
+are smaller than that; a pretrained model has long unlearned them."""
 Weights = dict[str, torch.Tensor]
 
 
@@ -77,7 +80,7 @@ def adapted(steps: Sequence[Sequence[Text]], shape: Shape, rate: float = RATE) -
         raise SystemExit(f"the model does not take token trees here, only {able} texts")
     model.get_output_embeddings().weight.requires_grad_(True)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0, eps=TINY)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(steps), rate / 10)
     losses = []
     for texts in steps:

@@ -40,8 +40,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from answers import TEMPERATURES, Task, as_humans, check_against_samples, clocked, replicated, seconds
+from answers import TEMPERATURES, Task, clocked, replicated, seconds
 from answers import tokens_read as tokens_of
+from answers_checks import as_humans, check_against_samples
 from answers_contestants import NEW_TOKENS, Generate, Ours, Remembering, adapted
 from training_contestants import Shape
 

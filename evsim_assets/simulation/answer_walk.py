@@ -159,8 +159,9 @@ def _descend(read: Read, level: Level, steps: Steps, answers: Answers, walk: Wal
     """Read what lies below `level`, level by level; how many continuations were read."""
     count = 0
     fed: list[Remembered] = []
+    unread = np.zeros((len(read.prompt), len(walk.temperatures)))
     while True:
-        steps = _worth_reading(read, level, steps, walk, settle)
+        steps = _worth_reading(read, level, steps, walk, settle, unread)
         if not len(steps.parent):
             return count
         read, nodes = read.below(fed, level.nodes, steps.parent, steps.token)
@@ -179,7 +180,10 @@ def _descend(read: Read, level: Level, steps: Steps, answers: Answers, walk: Wal
 def _divided(
     read: Read, level: Level, logits: torch.Tensor, answers: Answers, walk: Walk, settle: Settle
 ) -> Steps:
-    """Divide each node's mass among its next tokens, and settle what does not go on with an answer."""
+    """Divide each node's mass among its next tokens, and settle what does not go on with an answer.
+
+    `logits` (n, V): behind the level's nodes.
+    """
 
     def shares(chosen: Ints, tokens: Ints) -> Floats:
         columns = torch.from_numpy(tokens).to(logits.device)
@@ -188,7 +192,8 @@ def _divided(
         for pattern in np.unique(alive, axis=0):
             rows, at = np.flatnonzero((alive == pattern).all(1)), np.flatnonzero(pattern)
             some = [walk.temperatures[t] for t in at.tolist()]
-            of_rows = token_probabilities(_picked(logits, chosen[rows]), columns, some, walk.decoding)
+            behind = None if len(rows) == len(logits) else torch.from_numpy(chosen[rows]).to(logits.device)
+            of_rows = token_probabilities(logits, columns, some, walk.decoding, behind)
             p[np.ix_(rows, at)] = of_rows.cpu().numpy()
         return p
 
@@ -210,8 +215,14 @@ def _picked(logits: torch.Tensor, chosen: Ints) -> torch.Tensor:
     return logits if len(chosen) == len(logits) else logits[torch.from_numpy(chosen).to(logits.device)]
 
 
-def _worth_reading(read: Read, level: Level, steps: Steps, walk: Walk, settle: Settle) -> Steps:
-    """Settle the steps whose fate is certain, or too unlikely to be read; return the others."""
+def _worth_reading(
+    read: Read, level: Level, steps: Steps, walk: Walk, settle: Settle, unread: Floats
+) -> Steps:
+    """Settle the steps whose fate is certain, or too unlikely to be read; return the others.
+
+    `unread` (R, T): what so far was left unread of each prompt; this level's is added. Behind t tokens it is
+    at most 1 − 2⁻ᵗ of the tolerance, so that something is left for the levels below.
+    """
     row = level.nodes.row[steps.parent]
     prompt = read.prompt[row]
     path = np.concatenate([level.nodes.path[steps.parent], steps.token[:, None]], 1)
@@ -227,32 +238,26 @@ def _worth_reading(read: Read, level: Level, steps: Steps, walk: Walk, settle: S
     taken = steps.taken[:, None] & (np.array(walk.temperatures) > 0)
     settle_some(np.where(taken, likely, 0), steps.outcome, taken=True)
     likely[taken] = 0
-    parents = read.prompt[level.nodes.row]
-    share = walk.tolerance[parents] / walk.limit[parents]  # of each level's mass
-    unread = _negligible(row, likely, level.nodes.row, level.mass * share[:, None])
-    settle_some(np.where(unread, likely, 0), np.full(len(row), UNEXPANDED))
-    likely[unread] = 0
+    allowed = walk.tolerance[read.prompt, None] * (1 - 0.5 ** path.shape[1]) - unread
+    negligible = _negligible(row, likely, allowed)
+    left = np.where(negligible, likely, 0)
+    settle_some(left, np.full(len(row), UNEXPANDED))
+    np.add.at(unread, row, left)
+    likely[negligible] = 0
     chosen = np.flatnonzero((likely.max(1, initial=0) > 0) & steps.followed)
     return replace(steps.take(chosen), mass=likely[chosen])
 
 
-def _negligible(row: Ints, mass: Floats, of_parent: Ints, budget: Floats) -> Bools:
-    """Bool (m, T): of every row and temperature the smallest masses, together at most the row's budget, and
-    those behind the WIDEST largest.
-
-    `row` (m,), `mass` (m, T); `of_parent` (n,), `budget` (n, T) are added up row by row.
-    """
-    rows, at = np.unique(of_parent, return_inverse=True)
-    allowed = np.zeros((len(rows), mass.shape[1]))
-    np.add.at(allowed, at, budget)
+def _negligible(row: Ints, mass: Floats, allowed: Floats) -> Bools:
+    """Bool (m, T): of every row and temperature the smallest masses, together at most what is `allowed`
+    (R, T), and those behind the WIDEST largest. `row` (m,) ascends; `mass` (m, T)."""
     found = np.zeros(mass.shape, dtype=bool)
-    place = np.searchsorted(rows, row)
-    first, behind = np.searchsorted(row, rows), np.searchsorted(row, rows, side="right")  # row is ascending
-    too_many = np.arange(len(row)) < (behind - WIDEST)[place]
+    first, behind = np.searchsorted(row, row), np.searchsorted(row, row, side="right")
+    too_many = np.arange(len(row)) < behind - WIDEST
     for t in range(mass.shape[1]):
         order = np.lexsort((mass[:, t], row))
         total = np.cumsum(mass[order, t])
-        before = np.concatenate([[0.0], total])[first]  # the sum at each row's beginning
-        so_far, limit = total - before[place[order]], allowed[place[order], t]
+        so_far = total - np.concatenate([[0.0], total])[first]
+        limit = allowed[row, t]
         found[order, t] = ((so_far <= limit) & (limit > 0)) | too_many
     return found

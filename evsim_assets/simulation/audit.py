@@ -23,6 +23,11 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+def unread_at_most(audit: Audit) -> float:
+    """How much of a prompt's distribution may be left unread, so that it does not count beside the limit."""
+    return audit.limit / 10
+
+
 @dataclass(frozen=True)
 class AuditFound:
     """What the audit of P prompts at T temperatures found.

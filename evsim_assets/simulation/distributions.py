@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from evsim_assets.simulation.asked import AskedPrompts, asked_prompts, batches
-from evsim_assets.simulation.audit import AuditFound, judged, to_audit
+from evsim_assets.simulation.audit import AuditFound, judged, to_audit, unread_at_most
 from evsim_assets.simulation.labels import LabelTree
 from evsim_assets.simulation.numbers import NumberTokens, classify_tokens
 from evsim_assets.simulation.vocabulary import token_bytes
@@ -74,17 +74,26 @@ def answer_distributions(
         probabilities that was taken to end unread (`reading: audited`; else 0).
     """
     asked = asked_prompts(tokenizer, prompts, digit_answers=digit_answers)
-    audited = decoding.reading == "audited"
+    at_most = decoding.tolerance if tolerance is None else tolerance
 
-    def read(some: AskedPrompts, brief: bool) -> tuple[Masses, Masses]:
-        at_most = decoding.tolerance if tolerance is None else tolerance
+    def read(some: AskedPrompts, at_most: float, *, brief: bool = False) -> tuple[Masses, Masses]:
         briefly = np.full(len(asked.tokens), brief)
         walk = walk_of(model, tokenizer, some, temperatures, decoding, at_most, batch_tokens, brief=briefly)
         return _masses(model, some, walk, batch_tokens, on_progress)
 
-    mass, taken = read(asked, audited)
-    if audited:
-        found = _audited(decoding.audit, asked, mass, taken, lambda some: read(some, False)[0])
+    if decoding.reading == "full":
+        mass, taken = read(asked, at_most)
+    else:
+        nearly = max(at_most, unread_at_most(decoding.audit))
+        mass, taken = read(asked, nearly, brief=True)
+        found = _audited(
+            decoding.audit,
+            asked,
+            mass,
+            taken,
+            lambda some: read(some, nearly)[0],
+            lambda some: read(some, at_most)[0],
+        )
         if on_audit is not None:
             on_audit(found)
     return _as_table(prompts, asked, mass, taken, temperatures)
@@ -122,22 +131,24 @@ def _audited(
     asked: AskedPrompts,
     mass: Masses,
     taken: Masses,
+    read_on: Callable[[AskedPrompts], Masses],
     read_in_full: Callable[[AskedPrompts], Masses],
 ) -> AuditFound:
-    """Read some prompts in full, or all where that shows too much; `mass` and `taken` are put right."""
+    """Read on behind the answers of some prompts, or all in full where that shows too much; `mass` and
+    `taken` are put right."""
 
-    def put_right(numbers: Ints) -> Masses:
-        """And what went on behind answers taken to end: (len(numbers), T)."""
-        full, before = read_in_full(asked.only(numbers.tolist()))[numbers], mass[numbers]
+    def put_right(numbers: Ints, read: Callable[[AskedPrompts], Masses]) -> Masses:
+        """And what went on behind answers taken to end, or was left unread: (len(numbers), T)."""
+        full, before = read(asked.only(numbers.tolist()))[numbers], mass[numbers]
         mass[numbers], taken[numbers] = full, 0
         goes_on: Masses = np.clip((before - full)[:, :-3].sum(1), 0, None)
         return goes_on
 
     unlike = mass[:, -3:].sum(1).max(1, initial=0)
     chosen, random = to_audit(audit, asked.tokens, unlike)
-    found = judged(audit, put_right(chosen), random)
+    found = judged(audit, put_right(chosen, read_on), random)
     if found.all_in_full:
-        put_right(np.setdiff1d(np.arange(len(mass)), chosen))
+        put_right(np.arange(len(mass)), read_in_full)
     return found
 
 
@@ -169,7 +180,7 @@ def walk_of(
     limit = np.maximum(decoding.max_new_tokens, asked.label_tokens)
     at_most = np.full(len(asked.tokens), tolerance)
     if brief is not None:  # the audit bounds what is left out of these much less closely
-        at_most[brief] = max(tolerance, decoding.audit.limit / 10)
+        at_most[brief] = max(tolerance, unread_at_most(decoding.audit))
     return Walk(kinds, by_label, limit, numbers.silent, temperatures, decoding, at_most, batch_tokens)
 
 

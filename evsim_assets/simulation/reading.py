@@ -110,11 +110,7 @@ class Read:
         children = Nodes(nodes.row[parent], path, np.concatenate([nodes.line[parent], place[:, None]], 1))
         if self.tree_left is None:
             return self, children
-        chosen = torch.from_numpy(kept).to(self.model.device)
-        left: Remembered = {}
-        for layer in self.tree_left:
-            keys, values = zip(*(part[layer] for part in fed), strict=True)
-            left[layer] = torch.cat(keys, 1)[:, chosen], torch.cat(values, 1)[:, chosen]
+        left = _of_rows(fed, kept, self.model.device)
         return replace(self, levels_left=(*self.levels_left, left)), children
 
     def _in_full(self, nodes: Nodes) -> torch.Tensor:
@@ -122,6 +118,20 @@ class Read:
         texts = [[*self.tokens[row], *path] for row, path in zip(nodes.row, nodes.path.tolist(), strict=True)]
         tree, paths = build_tree(texts)
         return _logits(self.model, tree, self.layout, np.array([path[-1] for path in paths]))[0]
+
+
+def _of_rows(parts: Sequence[Remembered], rows: Ints, device: torch.device) -> Remembered:
+    """What the nodes numbered `rows` (ascending), counted through all parts, left behind."""
+    layers = list(parts[0])
+    start = np.cumsum([0, *(part[layers[0]][0].shape[1] for part in parts)])
+    of_part = np.split(rows, np.searchsorted(rows, start[1:-1]))
+    chosen = [torch.from_numpy(own - at).to(device) for own, at in zip(of_part, start[:-1], strict=True)]
+
+    def joined(layer: int, which: int) -> torch.Tensor:
+        some = [part[layer][which][:, own] for part, own in zip(parts, chosen, strict=True)]
+        return torch.cat(some, 1)
+
+    return {layer: (joined(layer, 0), joined(layer, 1)) for layer in layers}
 
 
 def read_prompts(

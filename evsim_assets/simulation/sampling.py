@@ -25,34 +25,42 @@ than 1.3e-14 of it."""
 
 
 def token_probabilities(
-    logits: torch.Tensor, tokens: torch.Tensor, temperatures: Sequence[float], decoding: Decoding
+    logits: torch.Tensor,
+    tokens: torch.Tensor,
+    temperatures: Sequence[float],
+    decoding: Decoding,
+    rows: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Probability of each of `tokens` (C,) as the next one, at each temperature: float32 (n, T, C).
 
-    `logits`: (n, V). The distribution is over the whole vocabulary, unless `decoding` limits it; at
-    temperature 0 the token with the largest logit (the first of several) has probability 1.
+    `logits`: (n, V), or more, of which `rows` (n,) are meant. The distribution is over the whole vocabulary,
+    unless `decoding` limits it; at temperature 0 the token with the largest logit (the first of several) has
+    probability 1.
     """
-    p = torch.empty(len(logits), len(temperatures), len(tokens), device=logits.device)
+    n = len(logits) if rows is None else len(rows)
+    p = torch.empty(n, len(temperatures), len(tokens), device=logits.device)
     limited = decoding.top_k is not None or (decoding.top_p is not None and decoding.top_p < 1)
     warm = [t for t, temperature in enumerate(temperatures) if temperature > 0]
     warm.sort(key=lambda t: -temperatures[t])
-    for start in range(0, len(logits), size := max(1, AT_ONCE // logits.shape[1])):
+    for start in range(0, n, size := max(1, AT_ONCE // logits.shape[1])):
         some = slice(start, start + size)
-        of_rows = logits[some].float()
-        largest, first = of_rows.max(-1, keepdim=True)
-        for t in (t for t, temperature in enumerate(temperatures) if temperature == 0):
-            p[some, t] = (first == tokens).float()
+        of_rows = logits[some if rows is None else rows[some]].float()
+        if len(warm) < len(temperatures):
+            greedy = (of_rows.argmax(-1, keepdim=True) == tokens).float()
+            for t in (t for t, temperature in enumerate(temperatures) if temperature == 0):
+                p[some, t] = greedy
         if limited:
             for t in warm:
                 p[some, t] = limit_scores(of_rows / temperatures[t], decoding).softmax(-1)[:, tokens]
             continue
-        shifted = of_rows - largest
-        wanted, near, reach = shifted[:, tokens], shifted, 1.0
+        near = of_rows - of_rows.amax(-1, keepdim=True)
+        wanted, reach = near[:, tokens], 1.0
         for t in warm:
             temperature = temperatures[t]
             if temperature <= reach / 2:  # most tokens are out of reach of colder temperatures
-                near = near[:, (near > -FAR * temperature).any(0)]
-                reach = temperature
+                in_reach = (near.amax(0) > -FAR * temperature).nonzero()[:, 0]
+                near, reach = near.index_select(1, in_reach), temperature
+            # `softmax` does not sum in pairs, as `sum` does: it is 1e-5 off where many tokens share a mass
             total = (near / temperature).exp_().sum(-1, keepdim=True)
             p[some, t] = (wanted / temperature).exp_() / total
     return p

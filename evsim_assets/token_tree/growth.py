@@ -54,12 +54,14 @@ class Growth:
         stops = np.append(starts[1:], len(tree))
         first = np.searchsorted(leaf, starts)
         last = np.searchsorted(leaf, tree.end[starts])
+        self._deepest = int(tree.depth[leaf].max(initial=-1)) + 1
+        depth = tree.depth[starts]
+        stops = np.minimum(stops, starts + self._deepest - depth)  # a chain may go on behind the deepest leaf
         self._chains = [
             (slice(a, b), slice(q, r), slice(d, d + b - a))
-            for a, b, q, r, d in zip(starts, stops, first, last, tree.depth[starts], strict=True)
+            for a, b, q, r, d in zip(starts, stops, first, last, depth, strict=True)
             if r > q
         ]
-        self._deepest = int(tree.depth[leaf].max(initial=-1)) + 1
         self._leaf_depth = tree.depth[leaf]
         self._line = torch.from_numpy(np.ascontiguousarray(line.T))
         self._hidden: dict[int | None, torch.Tensor] = {}

@@ -50,7 +50,7 @@ def apart(one: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
     ).sum(1)
 
 
-def test_prompts_in_the_audit_are_exact_and_the_others_off_by_what_goes_on(
+def test_prompts_in_the_audit_are_read_on_and_the_others_off_by_what_goes_on(
     weak: Any, byte_level: Any, asked: pd.DataFrame
 ) -> None:
     full, none = read(weak, byte_level, asked)
@@ -59,13 +59,13 @@ def test_prompts_in_the_audit_are_exact_and_the_others_off_by_what_goes_on(
         weak, byte_level, asked, reading="audited", audit=Audit(at_least=3, share=0.01, limit=0.9)
     )
     assert (found.prompts, found.random, found.all_in_full) == (6, 3, False)
-    exact = audited["taken"].to_numpy() == 0
-    by_prompt = exact.reshape(-1, 3).all(1)
-    assert by_prompt.sum() == 6, "six of twenty prompts are read in full"
+    by_prompt = (audited["taken"].to_numpy() == 0).reshape(-1, 3).all(1)
+    assert by_prompt.sum() == 6, "six of twenty prompts are read on"
     difference = apart(full, audited)
-    assert difference[np.repeat(by_prompt, 3)].max() < 1e-6
+    unread = 2 * audited["unexpanded"] + 1e-6
+    assert (difference <= unread)[np.repeat(by_prompt, 3)].all(), "only what is said to be unread"
     assert difference.max() > 1e-3, "this model is weak: its numbers do go on"
-    assert (difference <= 2 * audited["taken"] + 3e-4).all(), "never more than was taken to end"
+    assert (difference <= 2 * audited["taken"] + unread).all(), "never more than was taken to end"
     greedy = (audited["temperature"] == 0).to_numpy()
     assert (audited["taken"][greedy] == 0).all() and difference[greedy].max() < 1e-6, (
         "greedy answers are read"
@@ -73,12 +73,10 @@ def test_prompts_in_the_audit_are_exact_and_the_others_off_by_what_goes_on(
     assert (audited["taken"][~greedy] > 0).any()
     total = np.stack(audited["probabilities"]).sum(1) + audited[MASSES].sum(axis=1)
     assert np.abs(total - 1).max() < 1e-5
-    goes_on = (np.stack(audited["probabilities"]).sum(1) - np.stack(full["probabilities"]).sum(1)).reshape(
-        -1, 3
-    )
+    goes_on = np.stack(audited["probabilities"]).sum(1) - np.stack(full["probabilities"]).sum(1)
     assert found.largest.max() > 1e-3
     assert found.largest[0] == 0
-    assert goes_on.min() > -1e-4
+    assert (goes_on >= -unread).all()
 
 
 def test_where_the_audit_finds_too_much_everything_is_read_in_full(

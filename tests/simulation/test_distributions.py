@@ -144,7 +144,7 @@ def test_it_holds_for_every_way_to_write_numbers_and_for_labels(
 def test_what_is_not_read_is_counted_and_bounds_the_error(
     handmade: Any, make_model: Callable[..., Any], make_prompts: Callable[..., pd.DataFrame]
 ) -> None:
-    model, prompts = make_model("llama", len(handmade)), make_prompts(3, 3)
+    model, prompts = make_model("llama", len(handmade)).double(), make_prompts(3, 3)
     exact, rough = (
         answer_distributions(
             model,

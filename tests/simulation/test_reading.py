@@ -13,7 +13,15 @@ from evsim_assets.token_tree.layout import can_grow, prepare
 from tests.token_tree.families import MAKE, TAKES_TREES
 from tests.token_tree.plain import tiny_llama, with_adapter
 
-PROMPTS = [[1, 5, 9, 2, 7, 7], [1, 5, 9, 3], [1, 5, 9], [1, 5, 8, 8, 8, 8, 2, 9], [4], [1, 5, 9, 3]]
+PROMPTS = [
+    [1, 5, 9, 2, 7, 7],
+    [1, 5, 9, 3],
+    [1, 5, 9],
+    [1, 5, 8, 8, 8, 8, 2, 9],
+    [4],
+    [1, 5, 9, 3],
+    [1, 5, 8, 8],
+]
 CONTINUED = [
     [[7, 7, 3], [7, 7, 4], [2, 1, 6]],
     [[3, 3, 3]],
@@ -21,8 +29,10 @@ CONTINUED = [
     [[1, 2, 3]],
     [],
     [[6, 6, 6]],
+    [[8, 8, 2], [5, 5, 5]],
 ]
-"""Of each prompt; the third is a beginning of others and goes on as they do, the last the second again."""
+"""Of each prompt; the third is a beginning of others and goes on as they do, the last is one where nothing
+parts from it, and the one before it is the second again."""
 
 
 def alone(model: Any, text: list[int]) -> torch.Tensor:
@@ -45,7 +55,7 @@ def grow_and_check(model: Any, at_once: int) -> None:
     } | {tuple(prompt) for prompt in PROMPTS}
     wanted = {text: alone(model, list(text)) for text in texts}
     read, logits = read_prompts(
-        model, [[(k, PROMPTS[k]) for k in (0, 1, 2)], [(k, PROMPTS[k]) for k in (3, 4, 5)]]
+        model, [[(k, PROMPTS[k]) for k in (0, 1, 2)], [(k, PROMPTS[k]) for k in (3, 4, 5, 6)]]
     )
     nodes = read.roots
     check_level(model, read, nodes, logits, wanted)

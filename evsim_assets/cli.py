@@ -47,6 +47,9 @@ def run(
     partition: Annotated[str | None, typer.Option(help="Run only this partition, such as s~qlora.")] = None,
     again: Annotated[bool, typer.Option(help="Run even what is up to date.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes at once.")] = None,
+    full_baselines: Annotated[
+        bool, typer.Option(help="First set the study's baselines to their whole grids (Tables 9 and 10).")
+    ] = False,
 ) -> None:
     """Ask Dagster what is missing or out of date, and run that and nothing else."""
     from evsim_assets.running.display import Display
@@ -55,6 +58,8 @@ def run(
     project = find_project()
     name = study or _first_study(project)
     with only_one_run(project):
+        if full_baselines:
+            _set_full_baselines(project, name)
         session = open_session(project, name)
         warn(session.warnings)
         chosen = None
@@ -70,6 +75,21 @@ def run(
         raise typer.Exit(1)
     if not only and partition is None:
         _show_results(project, name)
+
+
+def _set_full_baselines(project: Project, study: str) -> None:
+    """Write it into the study's file, where Dagster's UI and later runs see it too."""
+    from evsim_assets.durable import write_durably
+    from evsim_assets.specs.baselines import GRIDS
+    from evsim_assets.specs.yaml_file import with_field
+
+    baselines = project.study(study).baselines
+    if baselines == baselines.full():
+        return
+    file = project.root / "data" / "studies" / f"{study}.yaml"
+    whole = with_field(file.read_text(encoding="utf-8"), "baselines", dict.fromkeys(GRIDS, "full"))
+    write_durably(file, whole.encode())
+    console.print(f"{short(file)}: baselines are now {', '.join(f'{name}: full' for name in GRIDS)}")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from evsim_assets.adapters.assets import adapter_assets, adapters_partitions, ch
 from evsim_assets.automation import refresh_schedule, study_sensor, wave_sensor
 from evsim_assets.baselines.assets import baseline_assets
 from evsim_assets.metrics.assets import metric_assets
+from evsim_assets.metrics.contrast_assets import contrast_assets
 from evsim_assets.prompts.assets import prompt_assets
 from evsim_assets.reports.assets import report_assets
 from evsim_assets.simulation.assets import simulation_assets
@@ -62,6 +63,7 @@ def build_definitions(
         assets += adapter_assets(survey, study)
         assets += simulation_assets(survey, study)
         assets += metric_assets(survey, study)
+        assets += contrast_assets(survey, study)
         assets += baseline_assets(survey, study)
         assets += report_assets(survey, study)
         sensors.append(study_sensor(study, changed_adapters))

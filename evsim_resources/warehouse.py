@@ -130,7 +130,7 @@ def _has(study: StudySpec, file: UPath) -> bool:
     keys = {
         "adapter": {spec.key for spec in study.adapter_specs},
         "temperature": {temperature_key(t) for t in study.temperature_values},
-        "algorithm": set(study.baselines.algorithms),
+        "algorithm": set(study.baselines.parts),
     }
     folders = [folder.name.split("=", 1) for folder in takewhile(lambda f: "=" in f.name, file.parents)]
     return all(value in keys.get(dimension, {value}) for dimension, value in folders)

@@ -180,3 +180,24 @@ def test_a_plan_of_a_survey_without_a_wave_says_so_and_counts_full_micro_batches
     ):
         assert part in said
     assert evsim(project_folder, "plan", "small", "--memory", "0.1")[0] == 1  # the weights are judged
+
+
+def test_full_baselines_are_written_into_the_study_and_nothing_else_of_it_changes(
+    project_folder: Path,
+) -> None:
+    from evsim_assets.specs.project import Project
+
+    file = project_folder / "data" / "studies" / "small.yaml"
+    written = "# A comment.\n" + file.read_text()
+    file.write_text(written)
+    code, said = evsim(
+        project_folder, "run", "small", "--full-baselines", "--only", "baseline_fits", "--partition", "svr"
+    )
+    assert code == 2 and "svr: full" in said, said
+    assert "svr-1-of-8" in said, "that partition is now one of eight"
+    study = Project(project_folder).study("small")
+    assert (study.baselines.svr.size, study.baselines.catboost.size) == (384, 480)
+    assert study.baselines.max_train_rows is None
+    kept = written[: written.index("baselines:")]
+    assert file.read_text().startswith("# A comment.\n")
+    assert [line for line in kept.splitlines() if line not in file.read_text()] == []

@@ -9,6 +9,7 @@ WITH_DAGSTER = (
     "assets.py",
     "wave_assets.py",
     "population_assets.py",
+    "contrast_assets.py",
     "observed.py",
     "definitions.py",
     "automation.py",

@@ -37,10 +37,16 @@ def test_every_asset_of_a_simulated_survey_says_so_and_none_of_a_real_one(projec
     assert not any("SIMULATED" in str(spec.description) for spec in specs(project_folder).values())
 
 
+PLOTTED = {"small/report", "small/answer_histograms"} | {
+    f"small/{name}" for name in ("effects", "effect_agreement", "bias", "bias_levels", "discriminability")
+}
+"""What shows the study's title in a plot, and what is made with it."""
+
+
 @pytest.mark.parametrize(
     ("file", "pattern", "replacement", "expected"),
     [
-        ("studies/small.yaml", "^title: .*", "title: Another", {"small/report", "small/answer_histograms"}),
+        ("studies/small.yaml", "^title: .*", "title: Another", PLOTTED),
         ("studies/small.yaml", "^title:", "note: A note\ntitle:", {"small/report"}),
         ("surveys/ev_shift/survey.yaml", "^title: .*", "title: Another", {"small/report", "ev_shift/drift"}),
         ("surveys/ev_shift/survey.yaml", "^  Simulated stand-in", "  A stand-in", {"small/report"}),
@@ -48,7 +54,7 @@ def test_every_asset_of_a_simulated_survey_says_so_and_none_of_a_real_one(projec
             "surveys/ev_shift/survey.yaml",
             "^simulated: true",
             "simulated: false",
-            {"small/report", "small/answer_histograms", "ev_shift/drift"},
+            PLOTTED | {"ev_shift/drift"},
         ),
     ],
     ids=["title", "note", "survey-title", "source", "simulated"],

@@ -3,6 +3,10 @@
 Belongs here: reading inputs, calling the stage, attaching metadata. Not here: any computation.
 """
 
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,22 +15,25 @@ import pandas as pd
 from evsim_assets.automation import cheap, refreshed
 from evsim_assets.baselines.curves import baseline_curves as curves_of
 from evsim_assets.baselines.curves import chosen_on_validation
-from evsim_assets.baselines.fits import fit_grid
+from evsim_assets.baselines.fits import fit_grid, part_of
 from evsim_assets.baselines.rows import answers_in_splits, read_answers
 from evsim_assets.prompts.sampling import sampled_participants
 from evsim_assets.prompts.templates_sql import has_digits
 from evsim_assets.specs.study import AnswerScale, StudySpec
 from evsim_assets.specs.survey import Scale, SurveySpec
-from evsim_resources.lake import DIMENSION, TableFiles
+from evsim_resources.lake import DIMENSION, Lake, TableFiles
 from evsim_resources.outputs import OWNERS, about, markdown, refusing, spec_hash, table_output
 from evsim_resources.progress import reporter
+from evsim_resources.work import work_folder
 
-VERSION = "2"
+VERSION = "3"
+PARTS_AT_ONCE = 2
+"""`evsim run` makes two parts at the same time; they share the cores."""
 
 
 def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     """`[<study>, baseline_fits]`, `baseline_curves` and `chosen_baselines`."""
-    algorithms = dg.StaticPartitionsDefinition(list(study.baselines.algorithms))
+    parts = dg.StaticPartitionsDefinition(list(study.baselines.parts))
     common: dict[str, Any] = {"group_name": study.name, "owners": OWNERS}
     meaning = spec_hash(
         study.baselines,
@@ -41,7 +48,7 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
 
     @dg.asset(
         key=fits_key,
-        partitions_def=algorithms,
+        partitions_def=parts,
         metadata={DIMENSION: "algorithm"},
         **common,
         code_version=f"{VERSION}.{meaning}",
@@ -52,33 +59,26 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             "splits": dg.AssetIn(key=[survey.name, "splits"]),
         },
         description=about(
-            "SVR, CatBoost or random for every question and setting (Tables 9 and 10).", survey
+            "A part of a baseline's settings (Tables 9 and 10 for SVR and CatBoost), for every question.",
+            survey,
         ),
     )
     def baseline_fits(
-        context: dg.AssetExecutionContext, responses: TableFiles, splits: pd.DataFrame
-    ) -> dg.Output[pd.DataFrame]:
-        algorithm = context.partition_key
+        context: dg.AssetExecutionContext, responses: TableFiles, splits: pd.DataFrame, lake: Lake
+    ) -> Iterator[Any]:
+        key = context.partition_key
         people = refusing(sampled_participants, splits, study.sample)
         rows = answers_in_splits(read_answers(responses.paths, survey), people, survey.held_out)
-        tables = [
-            fit_grid(
-                algorithm,
-                getattr(study.baselines, algorithm, None),
-                rows,
-                demographics=survey.demographics,
-                scales=scales_on(answers, survey),
-                seed=study.seed,
-                answers=answers,
-                max_train_rows=study.baselines.max_train_rows,
-                on_progress=reporter(context.log),
+        with work_folder(lake, fits_key, {"algorithm": key}) as work:
+            table = _fit(survey, study, key, rows, work, context.log)
+            yield table_output(
+                table,
+                settings=int(table["setting"].nunique()),
+                seconds=float(table.drop_duplicates(["question", "answers", "setting"])["seconds"].sum()),
+                failed=int(table["reason"].notna().sum()),
+                not_converged=int((~table["converged"].astype(bool) & table["reason"].isna()).sum()),
             )
-            for answers in answer_scales(survey, study)
-        ]
-        table = pd.concat(tables, ignore_index=True)
-        return table_output(
-            table, settings=int(table["setting"].nunique()), seconds=float(table["seconds"].sum())
-        )
+            shutil.rmtree(work)
 
     @dg.asset(
         key=[study.name, "baseline_curves"],
@@ -110,6 +110,32 @@ def baseline_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         return table_output(table, chosen=markdown(table))
 
     return [baseline_fits, baseline_curves, chosen_baselines]
+
+
+def _fit(
+    survey: SurveySpec, study: StudySpec, key: str, rows: pd.DataFrame, work: Path, log: Any
+) -> pd.DataFrame:
+    """The fits of one partition on every answer scale; `work` keeps those that are finished."""
+    algorithm, part = part_of(key)
+    tables = [
+        fit_grid(
+            algorithm,
+            getattr(study.baselines, algorithm, None),
+            rows,
+            demographics=survey.demographics,
+            scales=scales_on(answers, survey),
+            seed=study.seed,
+            answers=answers,
+            max_train_rows=study.baselines.max_train_rows,
+            part=part,
+            jobs=max(1, (os.cpu_count() or 1) // PARTS_AT_ONCE),
+            work=work,
+            on_progress=reporter(log),
+            say=log.info,
+        )
+        for answers in answer_scales(survey, study)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def answer_scales(survey: SurveySpec, study: StudySpec) -> list[AnswerScale]:

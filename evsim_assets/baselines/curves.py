@@ -9,26 +9,27 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-CURVE = ["algorithm", "question", "answers"]
-CURVE_COLUMNS = [*CURVE, "setting", "kl", "rmse", "w1", "on_front"]
-CHOSEN_COLUMNS = [
-    *CURVE,
-    "chosen_by",
-    "setting",
-    "validation_kl",
-    "validation_rmse",
-    "kl",
-    "rmse",
-    "w1",
-]
+CURVE = ["algorithm", "question", "answers", "reading"]
+MEASURES = ["kl", "rmse", "w1", "mae", "crps", "nll"]
+CHOOSING = ("rmse", "kl")
+CURVE_COLUMNS = [*CURVE, "setting", *MEASURES, "on_front", *(f"chosen_by_{m}" for m in CHOOSING)]
+CHOSEN_COLUMNS = [*CURVE, "chosen_by", "setting", "validation_kl", "validation_rmse", *MEASURES]
 
 
 def baseline_curves(fits: pd.DataFrame) -> pd.DataFrame:
-    """Test points of every setting, CURVE_COLUMNS; `on_front` marks the Pareto front over (kl, rmse)."""
+    """Test points of every setting and reading, CURVE_COLUMNS.
+
+    `on_front` marks the Pareto front over (kl, rmse) of an algorithm, question, scale and reading;
+    `chosen_by_rmse` and `chosen_by_kl` the setting that is best on validation.
+    """
     points = fits[(fits["split"] == "test") & fits["kl"].notna()].reset_index(drop=True)
     points["on_front"] = False
     for _, part in points.groupby(CURVE, sort=False):
         points.loc[part.index, "on_front"] = pareto_front(part[["kl", "rmse"]].to_numpy(dtype=float))
+    chosen = chosen_on_validation(fits)
+    for measure in CHOOSING:
+        best = pd.MultiIndex.from_frame(chosen.loc[chosen["chosen_by"] == measure, [*CURVE, "setting"]])
+        points[f"chosen_by_{measure}"] = pd.MultiIndex.from_frame(points[[*CURVE, "setting"]]).isin(best)
     return points[CURVE_COLUMNS]
 
 
@@ -40,17 +41,20 @@ def pareto_front(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 
 
 def chosen_on_validation(fits: pd.DataFrame) -> pd.DataFrame:
-    """Per algorithm, question and scale, the setting best on validation, with its test figures.
+    """Per algorithm, question, scale and reading, the setting best on validation, with its test figures.
 
     CHOSEN_COLUMNS, two rows a curve: `chosen_by` is `rmse` or `kl`. Never chosen on test, so that a
     model is not held against a setting picked for the very answers it is scored on. Ties go to the
     first setting of the grid.
     """
-    parts = []
-    wide = fits.pivot(index=[*CURVE, "setting"], columns="split", values=["kl", "rmse", "w1"])
+    parts: list[pd.DataFrame] = []
+    fits = fits[fits["reading"].notna()]  # what could not be fitted has none
+    if fits.empty:
+        return pd.DataFrame(columns=CHOSEN_COLUMNS)
+    wide = fits.pivot(index=[*CURVE, "setting"], columns="split", values=MEASURES)
     order = fits.drop_duplicates([*CURVE, "setting"]).set_index([*CURVE, "setting"]).index
     wide = wide.reindex(order)
-    for measure in ("rmse", "kl"):
+    for measure in CHOOSING:
         seen = wide[wide[(measure, "validation")].notna() & wide[(measure, "test")].notna()]
         for _, part in seen.groupby(level=CURVE, sort=False):
             best = int(part[(measure, "validation")].astype(float).to_numpy().argmin())
@@ -64,7 +68,7 @@ def _chosen_row(row: pd.DataFrame, measure: str) -> pd.DataFrame:
         {
             "chosen_by": measure,
             **{f"validation_{m}": row[(m, "validation")].astype(float) for m in ("kl", "rmse")},
-            **{m: row[(m, "test")].astype(float) for m in ("kl", "rmse", "w1")},
+            **{m: row[(m, "test")].astype(float) for m in MEASURES},
         }
     )
     return flat.reset_index()

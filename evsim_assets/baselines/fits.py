@@ -1,45 +1,48 @@
-"""Baselines over their grids: one (KL, RMSE) point a setting, question and split.
+"""Baselines over their grids: a (KL, RMSE) point a setting, question, split and reading.
 
-Belongs here: targets, from predictions back to answers, the table of fits. Not here: each
-algorithm (`svr.py`, `boosting.py`), which setting is best (`curves.py`).
+Belongs here: which models there are, each question's rows, the table of fits. Not here: each
+algorithm (`svr.py`, `boosting.py`, `distributions.py`), the fitting of many models (`side_by_side.py`),
+measures of a prediction (`scoring.py`), which setting is best (`curves.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evsim_assets.baselines.boosting import catboost_settings, fit_catboost
-from evsim_assets.baselines.features import learn_features
-from evsim_assets.baselines.problem import Fitted, Floats, Problem, Setting, setting_text
-from evsim_assets.baselines.svr import distinct_models, fit_svr, svr_settings
-from evsim_assets.metrics.measures import (
-    answer_counts,
-    answer_positions,
-    balanced,
-    population_measures,
-    rmse,
-)
-from evsim_assets.metrics.nulls import distribution_rows
+from evsim_assets.baselines.boosting import CatBoostFits, catboost_models
+from evsim_assets.baselines.distributions import BoostedFits, CellFits, boosted_models
+from evsim_assets.baselines.features import INTERVENTION, learn_features
+from evsim_assets.baselines.finished import Finished, follows_from
+from evsim_assets.baselines.problem import EVALUATED, Fits, Model, Problem
+from evsim_assets.baselines.scoring import Row, scored
+from evsim_assets.baselines.side_by_side import fit_all, unfitted
+from evsim_assets.baselines.svr import SvrFits, distinct_models, engine, svr_settings
+from evsim_assets.metrics.measures import answer_positions
 from evsim_assets.specs.seeds import derived_seed
-from evsim_assets.specs.study import AnswerScale, CatBoostGrid, SvrGrid
+from evsim_assets.specs.study import AnswerScale, BoostedGrid, CatBoostGrid, SvrGrid
 from evsim_assets.specs.survey import DIGITS, Demographic, Scale
 
-Algorithm = Literal["svr", "catboost", "random"]
-EVALUATED = ("validation", "test")
+Algorithm = Literal["svr", "catboost", "boosted", "cells", "random"]
+Grid = SvrGrid | CatBoostGrid | BoostedGrid
 FIT_COLUMNS = [
     "algorithm",
     "question",
     "answers",
     "setting",
     "split",
+    "reading",
     "kl",
     "rmse",
     "w1",
+    "mae",
+    "crps",
+    "nll",
     "seconds",
     "n",
     "train_rows",
@@ -47,11 +50,17 @@ FIT_COLUMNS = [
     "converged",
     "reason",
 ]
+FITS: dict[str, Callable[[Problem], Fits]] = {
+    "svr": SvrFits,
+    "catboost": CatBoostFits,
+    "boosted": BoostedFits,
+    "cells": CellFits,
+}
 
 
 def fit_grid(
     algorithm: Algorithm,
-    grid: SvrGrid | CatBoostGrid | None,
+    grid: Grid | None,
     rows: pd.DataFrame,
     *,
     demographics: Sequence[Demographic],
@@ -59,52 +68,78 @@ def fit_grid(
     seed: int,
     answers: AnswerScale = "native",
     max_train_rows: int | None = None,
+    part: tuple[int, int] = (1, 1),
+    jobs: int = 1,
+    work: Path | None = None,
     on_progress: Callable[[float, str], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """Fit every setting for every question; FIT_COLUMNS, two rows (validation, test) a setting.
+    """Fit every setting for every question; FIT_COLUMNS, a row a split (validation, test) and reading.
 
     Args:
-        grid: of the algorithm; None for `random`, which is uniform over the answers and measured
-            exactly (rmse: root of the expected squared error), so it needs no draws.
+        grid: of the algorithm; None for `cells`, and for `random`, which is uniform over the answers.
         rows: responses with their participant's `split`, without those held out of training.
         scales: each question's scale. answers: `digit` rescales answers to 0–9 and leaves out
             questions with ten answers or fewer.
         seed: the study's. max_train_rows: train on a random part of this many rows (`train_rows`
             says how many it was), the same for every setting; evaluation always uses all rows.
-        on_progress: called with (fraction done, message) after each model.
+        part: (k, of): only the k-th of so many parts of the distinct models, k from 1.
+        jobs: models fitted at the same time. The table is the same for any number but for `seconds`.
+        work: a folder for finished fits, from which a killed run goes on.
+        on_progress: called with (fraction done, message) after each model. say: told what was taken.
 
     Targets are scaled to 0–1. A prediction is scaled back and rounded, halves up, to the nearest
     answer. Measures count answers by their survey weight, and `n` those with one above 0; fits are
-    unweighted, as adapters are. A regressor may predict beyond the scale, where no answer is nearer
-    than the end: those predictions become the end's answer and are counted in `clipped`. `seconds` is
-    the time of a model's fit and prediction, repeated for every setting that is the same model;
-    `converged` is False where SVR stopped at its limit of iterations. A question without rows in a
-    split gets a `reason`.
+    unweighted, as adapters without weights are (but `cells`, which counts). A regressor may predict
+    beyond the scale, where no answer is nearer than the end: those predictions become the end's answer
+    and are counted in `clipped`.
+
+    `reading`: `point` for a regressor. What gives distributions has three rows, alike but for rmse and mae,
+    which are of each person's `mean`, of the `median`, and of one draw (`sample`: the root of the
+    expected squared error). Its kl and w1 are those of all people's distributions together, crps and nll
+    those of each person's answer. `seconds` is the time of a model's fit and prediction, repeated for every
+    setting that is the same model; `converged` is False where SVR stopped at its limit of iterations. A
+    question without rows in a split, and a fit that failed, get a `reason`.
     """
+    models = part_of_models(_models(algorithm, grid), part)
     problems = list(_questions(rows, scales, answers))
-    settings = _settings(algorithm, grid)
-    models = _model_count(algorithm, settings) * max(len(problems), 1)
-    records: list[dict[str, Any]] = []
-    done = 0
-    for question, scale, part in problems:
+    records: list[Row] = []
+    for at, (question, scale, given) in enumerate(problems):
+
+        def progress(done: int, at: int = at, question: str = question) -> None:
+            if on_progress is not None:
+                words = f"{question}: {done} of {len(models)} models"
+                on_progress((at + done / len(models)) / len(problems), words)
+
         place = {"algorithm": algorithm, "question": question, "answers": answers}
-        counted = part[(part["split"] == "train") | (part["weight"] > 0)]
-        splits = {s: counted[counted["split"] == s] for s in ("train", *EVALUATED)}
+        splits = _splits(given, max_train_rows, seed, question)
         if algorithm == "random":
             records += [place | row for row in _random_rows(splits, scale)]
-            continue
-        splits["train"] = _training_part(splits["train"], max_train_rows, seed, question)
-        empty = [split for split, table in splits.items() if not len(table)]
-        if empty:
-            records += [place | row for row in _unfitted_rows(settings, f"no {empty[0]} answers")]
-            continue
-        own_seed = derived_seed(seed, algorithm, question)
-        for fitted in _fit(algorithm, splits, scale, demographics, own_seed, settings):
-            records += [place | row for row in _fitted_rows(fitted, splits, scale)]
-            done += 1
-            if on_progress is not None:
-                on_progress(done / models, f"{question}: {done} of {models} models")
+        elif empty := [split for split, table in splits.items() if not len(table)]:
+            settings = [setting for model in models for setting in model.settings]
+            records += [place | row for row in unfitted(settings, f"no {empty[0]} answers")]
+        else:
+            own_seed = derived_seed(seed, algorithm, question)
+            problem = _problem(splits, scale, demographics, own_seed)
+            finished = _finished(work, place, problem, demographics)
+            table = fit_all(FITS[algorithm](problem), problem, models, jobs, finished, progress)
+            records += [place | row for row in table]
+            if finished is not None and finished.taken:
+                say(f"{question}: {finished.taken} of {len(models)} fits are there from an earlier run")
     return pd.DataFrame(records, columns=FIT_COLUMNS)
+
+
+def part_of(partition: str) -> tuple[Algorithm, tuple[int, int]]:
+    """The algorithm of a partition key of `Baselines.parts`, and which part of its models (k, of)."""
+    algorithm, *numbers = partition.split("-")
+    k, of = (int(numbers[0]), int(numbers[2])) if numbers else (1, 1)
+    return cast(Algorithm, algorithm), (k, of)
+
+
+def part_of_models(models: list[Model], part: tuple[int, int]) -> list[Model]:
+    """The k-th of so many parts of nearly the same size, k from 1, each model in one of them."""
+    k, of = part
+    return models[len(models) * (k - 1) // of : len(models) * k // of]
 
 
 def digit_answers(answers: npt.NDArray[np.int64], scale: Scale) -> npt.NDArray[np.int64]:
@@ -112,15 +147,16 @@ def digit_answers(answers: npt.NDArray[np.int64], scale: Scale) -> npt.NDArray[n
     return np.floor(DIGITS.high * (answers - scale.low) / (scale.high - scale.low) + 0.5).astype(np.int64)
 
 
-def predicted_answers(predictions: Floats, scale: Scale) -> tuple[npt.NDArray[np.int64], int]:
-    """Answers (n,) nearest to predictions in 0–1 (n,), halves up; how many lay beyond the scale."""
-    if not np.all(np.isfinite(predictions)):
-        raise ArithmeticError("a baseline predicted something that is not a number")
-    last = len(scale.answers) - 1
-    position = np.floor(predictions * last + 0.5)
-    beyond = int(((position < 0) | (position > last)).sum())
-    on_scale = np.clip(position, 0, last).astype(np.int64)
-    return scale.low + scale.step * on_scale, beyond
+def _models(algorithm: Algorithm, grid: Grid | None) -> list[Model]:
+    if isinstance(grid, SvrGrid) and algorithm == "svr":
+        return distinct_models(svr_settings(grid))
+    if isinstance(grid, CatBoostGrid) and algorithm == "catboost":
+        return catboost_models(grid)
+    if isinstance(grid, BoostedGrid) and algorithm == "boosted":
+        return boosted_models(grid)
+    if grid is None and algorithm in ("cells", "random"):
+        return [Model({}, [{}])]
+    raise ValueError(f"{algorithm} does not take a grid of {type(grid).__name__}")
 
 
 def _questions(
@@ -135,110 +171,60 @@ def _questions(
             yield question, DIGITS, part.assign(answer=digit_answers(part["answer"].to_numpy(), scale))
 
 
-def _settings(algorithm: Algorithm, grid: SvrGrid | CatBoostGrid | None) -> list[Setting]:
-    if algorithm == "svr" and isinstance(grid, SvrGrid):
-        return svr_settings(grid)
-    if algorithm == "catboost" and isinstance(grid, CatBoostGrid):
-        return catboost_settings(grid)
-    if algorithm == "random":
-        return [{}]
-    raise ValueError(f"{algorithm} does not take a grid of {type(grid).__name__}")
-
-
-def _model_count(algorithm: Algorithm, settings: list[Setting]) -> int:
-    return len(distinct_models(settings)) if algorithm == "svr" else len(settings)
-
-
-def _training_part(train: pd.DataFrame, most: int | None, seed: int, question: str) -> pd.DataFrame:
-    """At most `most` rows, drawn at random from the question's own seed, in their order."""
-    if most is None or len(train) <= most:
-        return train
-    rng = np.random.default_rng(derived_seed(seed, "baseline training rows", question))
-    return train.iloc[np.sort(rng.permutation(len(train))[:most])]
-
-
-def _fit(
-    algorithm: Algorithm,
-    splits: Mapping[str, pd.DataFrame],
-    scale: Scale,
-    demographics: Sequence[Demographic],
-    seed: int,
-    settings: list[Setting],
-) -> Iterator[Fitted]:
+def _splits(given: pd.DataFrame, most: int | None, seed: int, question: str) -> dict[str, pd.DataFrame]:
+    """The rows of each split; of train at most `most`, drawn from the question's own seed, in their order."""
+    counted = given[(given["split"] == "train") | (given["weight"] > 0)]
+    splits = {s: counted[counted["split"] == s] for s in ("train", *EVALUATED)}
     train = splits["train"]
-    target = answer_positions(train["answer"], scale) / (len(scale.answers) - 1)
-    problem = Problem(
-        learn_features(train, demographics), train, target, {s: splits[s] for s in EVALUATED}, seed
+    if most is not None and len(train) > most:
+        rng = np.random.default_rng(derived_seed(seed, "baseline training rows", question))
+        splits["train"] = train.iloc[np.sort(rng.permutation(len(train))[:most])]
+    return splits
+
+
+def _problem(
+    splits: Mapping[str, pd.DataFrame], scale: Scale, demographics: Sequence[Demographic], seed: int
+) -> Problem:
+    train = splits["train"]
+    return Problem(
+        features=learn_features(train, demographics),
+        demographics=tuple(d.slug for d in demographics),
+        scale=scale,
+        train=train,
+        target=answer_positions(train["answer"], scale) / (len(scale.answers) - 1),
+        predict={s: splits[s] for s in EVALUATED},
+        seed=seed,
     )
-    return fit_svr(problem, settings) if algorithm == "svr" else fit_catboost(problem, settings)
 
 
-def _fitted_rows(
-    fitted: Fitted, splits: Mapping[str, pd.DataFrame], scale: Scale
-) -> Iterator[dict[str, Any]]:
-    measured = {}
-    for split, predictions in fitted.predictions.items():
-        answers, weights = _answers_of(splits[split])
-        given, clipped = predicted_answers(predictions, scale)
-        human, model = answer_counts(answers, scale, weights), answer_counts(given, scale, weights)
-        population = population_measures(scale, human, model)
-        measured[split] = {
-            "kl": float(population["kl"]),
-            "rmse": rmse(answers, given, weights),
-            "w1": float(population["w1"]),
-            "n": len(answers),
-            "clipped": clipped,
-        }
-    fit = {"seconds": fitted.seconds, "converged": fitted.converged, "train_rows": len(splits["train"])}
-    for setting in fitted.settings:
-        for split, values in measured.items():
-            yield {"setting": setting_text(setting), "split": split, "reason": None} | fit | values
+def _finished(
+    work: Path | None, place: Row, problem: Problem, demographics: Sequence[Demographic]
+) -> Finished | None:
+    if work is None:
+        return None
+    looked_at = ["answer", "weight", INTERVENTION, *problem.demographics]
+    rows = {s: t[looked_at] for s, t in ({"train": problem.train} | dict(problem.predict)).items()}
+    return Finished(
+        work / f"{place['question']}-{place['answers']}",
+        follows_from(
+            rows,
+            **place,
+            seed=problem.seed,
+            scale=[problem.scale.low, problem.scale.high, problem.scale.step],
+            several=[d.slug for d in demographics if d.has_several],
+            solver=engine() if place["algorithm"] == "svr" else None,
+        ),
+    )
 
 
-def _answers_of(rows: pd.DataFrame) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Answers and survey weights of mean 1, (n,) each, n at least 1."""
-    return rows["answer"].to_numpy(dtype=np.int64), balanced(rows["weight"])
-
-
-def _random_rows(splits: Mapping[str, pd.DataFrame], scale: Scale) -> Iterator[dict[str, Any]]:
-    uniform = np.full(len(scale.answers), 1 / len(scale.answers))
+def _random_rows(splits: Mapping[str, pd.DataFrame], scale: Scale) -> Iterator[Row]:
+    """One draw, uniform over the scale, for everyone; exact, so it needs no draws."""
     for split in EVALUATED:
-        if not len(splits[split]):
-            yield from _unfitted_rows([{}], f"no {split} answers", (split,))
+        people = len(splits[split])
+        if not people:
+            yield from unfitted([{}], f"no {split} answers", (split,))
             continue
-        answers, weights = _answers_of(splits[split])
-        measured = distribution_rows(scale, answers, weights, uniform)
-        rows = {(r["point_answer"], r["measure"]): r["value"] for r in measured}
-        yield {
-            "setting": "{}",
-            "split": split,
-            "kl": rows["none", "kl"],
-            "w1": rows["none", "w1"],
-            "rmse": rows["sample", "rmse"],
-            "seconds": 0.0,
-            "n": len(answers),
-            "train_rows": 0,
-            "clipped": 0,
-            "converged": True,
-            "reason": None,
-        }
-
-
-def _unfitted_rows(
-    settings: list[Setting], reason: str, splits: Sequence[str] = EVALUATED
-) -> Iterator[dict[str, Any]]:
-    for setting in settings:
-        for split in splits:
-            yield {
-                "setting": setting_text(setting),
-                "split": split,
-                "kl": np.nan,
-                "rmse": np.nan,
-                "w1": np.nan,
-                "seconds": 0.0,
-                "n": 0,
-                "train_rows": 0,
-                "clipped": 0,
-                "converged": False,
-                "reason": reason,
-            }
+        uniform = np.full((people, len(scale.answers)), 1 / len(scale.answers))
+        [row] = [r for r in scored(uniform, splits[split], scale) if r["reading"] == "sample"]
+        fit = {"seconds": 0.0, "train_rows": 0, "converged": True, "reason": None}
+        yield {"setting": "{}", "split": split, **row, **fit}

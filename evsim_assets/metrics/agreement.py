@@ -1,157 +1,180 @@
 """How well one adapter agrees with the humans: the long table of metrics.
 
-Belongs here: which human and simulated answers are put side by side, and how failures count. Not
-here: the measures' formulas (`measures.py`), noise and null models (`noise_floor.py`, `nulls.py`).
+Belongs here: the tables of one adapter over all questions and temperatures. Not here: which answers are put
+side by side (`simulated.py`), what is summed and measured (`tallies.py`, `scoring.py`), formulas
+(`measures.py`), noise and null models (`noise_floor.py`, `nulls.py`).
 
-**The simulated population of a question.** A prompt x has an exact part p(a|x), for texts that
-start with a number, and a mass `no_number` whose texts were decoded: a replicate is decoded with
-exactly that probability. So over prompts
+**Intervals.** A replicate counts every test participant as often as a Poisson draw says, with all of their
+answers and all that was simulated for them (`bootstrap.py`). 2.5 % and 97.5 % of the replicates are the ends
+for individual measures. Measures of populations are larger between samples than between their populations,
+and in replicates by as much again: there the bootstrap's own bias (mean of replicates − value) is taken off
+both ends, once for the replicates and once more for the value; `*_corrected` is the value less that bias.
+An interval of kl, js or sd_ratio therefore speaks of the populations (KL with its half counts, which are part
+of the measure), and a plug-in value may lie above it. From tv it is taken once, and from w1 not at all:
+|P − Q| is not smooth where both meet, and in simulations ends made for the populations held 0 in half of the
+samples where it was true. Their intervals speak of the value expected of as many participants, as the noise
+floor does.
 
-    q(a) ∝ Σ_x p(a|x) + N · (decoded rows that say a) / (decoded rows),   N = Σ_x no_number(x).
-
-Decoded rows visit prompts in proportion to no_number(x), so their share that says a estimates
-Σ_x no_number(x) p(a|x, decoded) / N: the sum is consistent, however many replicates there are.
-Adding the decoded rows themselves (divided by replicates) has the same mean, but more noise, and
-could show a success rate above 1. The success rate is the sum over a, divided by the prompts.
-`off_scale` and `unexpanded` mass never counts as success, and both are reported beside it.
-
-**Survey weights.** Every prompt counts by its person's weight w(x), of mean 1 over the question's test
-answers: the sums over x above are of w(x) p(a|x) and w(x) no_number(x), decoded rows count w(x) each, and
-the means of measures, errors and masses are weighted. Counts of prompts (`n`, `n_failed`) are not.
+**Sampling noise of the model.** What is exact adds none. Where answers are draws (`sample`, and the decoded
+part), a person's draws are independent given the prompt, and are resampled with the person; so what varies
+between people's sums is both what the model says of them and the luck of the draw, each with the variance
+it has, and the replicates carry both. So do the corrected KL and its interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from evsim_assets.adapters.own_prompts import own_prompts
+from evsim_assets.metrics.bootstrap import RESAMPLES, participant_weights
+from evsim_assets.metrics.drawn import Generations
+from evsim_assets.metrics.groups import ALL, group_members
 from evsim_assets.metrics.human_answers import HumanAnswers, human_answers
-from evsim_assets.metrics.measures import (
-    POPULATION_MEASURES,
-    Floats,
-    answer_counts,
-    answer_positions,
-    answer_values,
-    crps,
-    distribution_means,
-    distribution_medians,
-    mae,
-    missing_measure_reason,
-    population_measures,
-    rmse,
-    spearman,
-)
+from evsim_assets.metrics.measures import answer_counts, answer_positions
+from evsim_assets.metrics.rows import empty_rows
+from evsim_assets.metrics.scoring import Asked, score_question
+from evsim_assets.metrics.shuffled import shuffled_prompts
+from evsim_assets.metrics.simulated import LEAST_SUCCESS as LEAST_SUCCESS
+from evsim_assets.metrics.simulated import SimulatedAnswers, simulated_answers
+from evsim_assets.metrics.tallies import Tally
+from evsim_assets.specs.demographics import Demographic
 from evsim_assets.specs.errors import BadInput
 
-MEASURE_COLUMNS = ["temperature", "question", "point_answer", "measure", "value", "n", "reason"]
-LEAST_SUCCESS = 1e-3
-"""A prompt answered less often than this has no mean, median or CRPS: it is counted as failed."""
-NEVER_ANSWERED = "no test prompt was answered"
-LOST_MASSES = ("off_scale", "no_number", "unexpanded")
+MEASURE_COLUMNS = [
+    "temperature",
+    "question",
+    "demographic",
+    "level",
+    "point_answer",
+    "measure",
+    "value",
+    "low",
+    "high",
+    "n",
+    "participants",
+    "reason",
+    "shuffled_persona",
+]
+REPLICATE_COLUMNS = [
+    "adapter",
+    "temperature",
+    "question",
+    "demographic",
+    "level",
+    "point_answer",
+    "measure",
+    "replicates",
+]
+NO_WEIGHT = "all test answers have a survey weight of 0"
 
 
 @dataclass(frozen=True)
-class SimulatedAnswers:
-    """One question at one temperature, for n prompts in the order of `human.rows`.
+class Scored:
+    """`metrics`: the factors, then MEASURE_COLUMNS. `replicates`: REPLICATE_COLUMNS, of everybody."""
 
-    `population` (K,): expected answers by survey weight, summing to the expected successes.
-    `conditional` (n, K): each prompt's own success mass by answer (rows sum to 1 or less). `sampled`:
-    generations with `prompt` (row of human.rows), `replicate`, `answer` (NaN for a failure). `lost`: mean
-    masses.
-    """
-
-    temperature: float
-    human: HumanAnswers
-    population: Floats
-    conditional: Floats
-    sampled: pd.DataFrame
-    lost: Mapping[str, float]
-
-    @property
-    def success_rate(self) -> float:
-        """Expected successes per prompt."""
-        return float(self.population.sum() / len(self.human.rows))
+    metrics: pd.DataFrame
+    replicates: pd.DataFrame
 
 
 def score(
-    prompts: pd.DataFrame, distributions: pd.DataFrame, generations: pd.DataFrame, factors: Mapping[str, Any]
-) -> pd.DataFrame:
-    """The metrics of one adapter: `factors`, then MEASURE_COLUMNS.
+    prompts: pd.DataFrame,
+    people: pd.DataFrame,
+    distributions: pd.DataFrame,
+    generations: Generations,
+    factors: Mapping[str, Any],
+    *,
+    seed: int,
+    demographics: Iterable[Demographic | str] | None = None,
+    resamples: int = RESAMPLES,
+) -> Scored:
+    """The metrics of one adapter, over all test participants and per demographic group.
 
     Args:
         prompts: the study's; the rows of split test in the adapter's own wording are scored.
+        people: one row a participant, one column a demographic; see `group_members`.
         distributions: the adapter's answer distributions, one row a prompt and temperature.
-        generations: the adapter's generations at all temperatures.
+        generations: the adapter's generations at all temperatures, or the Parquet files that hold them:
+            files are read a temperature at a time and without texts, so many replicates need little memory.
         factors: `AdapterSpec.factors`; `answers` says whether 0–9 or the survey's scale is scored.
+        seed: the study's; with a participant's id it makes their resampling, alike for all adapters.
+        demographics: those to group by; all of `people`'s columns, if not given.
+        resamples: bootstrap replicates, B.
 
-    `point_answer` is `none` for measures of whole populations or distributions, else how one answer
-    was read: `sample` (the generation), `mean` or `median` (of the prompt's distribution given
-    success). Point measures use the prompts that have that answer; `n` counts them, the measure
-    `n_failed` the others (per replicate). With several replicates rmse and mae pool all sampled
-    answers (root last), spearman is the mean over replicates. A null has a `reason`.
+    `point_answer` is `none` for measures of whole populations or distributions, else how one answer was read:
+    `sample` (the generations), `mean`, `median` or `mode` (of the prompt's distribution given success). Of
+    these, kl, w1 and sd_ratio are measured of the population of everybody's one answer (a mean counts at the
+    answer next to it). Measures use the prompts that have that answer; `n` counts them, `n_failed` the others
+    (per replicate of the generations). Measures of `sample` pool all replicates, the root last.
+
+    `low` and `high` are a 95 % interval; a null value or interval has a `reason`. In `replicates`, `kl`
+    keeps its bias and `kl_corrected` has it off twice, as its interval does.
+
+    Rows do not depend on the order of any input.
 
     Raises:
-        BadInput: a test prompt without its distribution at some temperature.
+        BadInput: a test prompt without its distribution at some temperature; a test participant who is not
+            among `people`.
     """
-    records = [
-        record
-        for simulated in simulated_answers(prompts, distributions, generations, factors)
-        for record in _measure(simulated)
-    ]
-    table = pd.DataFrame(records, columns=MEASURE_COLUMNS)
-    table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
-    for place, (factor, value) in enumerate(_without_none(factors).items()):
-        table.insert(place, factor, value)
-    return table
+    own = own_prompts(prompts, factors["template"], "test")
+    place_of_question = {name: k for k, name in enumerate(_questions(own))}
+    tested = np.array(sorted(own["participant"].unique()), dtype=object)
+    groups = _groups(people, demographics, tested)
+    resampled = participant_weights(seed, tested, resamples)
+    asked: dict[str, Asked] = {}
+    rows: list[dict[str, Any]] = []
+    # One thread a product of matrices: more would get in the way of the threads that call for products.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_threads()) as pool:
+        for simulated in simulated_answers(prompts, distributions, generations, factors):
+            question = simulated.human.question
+            if question not in asked:
+                asked[question] = _asked(simulated.human, tested, groups, resampled, seed)
+            place = {"temperature": simulated.temperature, "question": question}
+            rows += [place | row for row in score_question(asked[question], Tally(simulated), pool)]
+    rows += _weightless(own, factors["answers"], distributions["temperature"].unique(), set(asked))
+    rows.sort(key=lambda row: (place_of_question[row["question"]], row["temperature"]))  # stable
+    return Scored(_metrics(rows, factors), _replicates(rows, factors))
 
 
 def population_histograms(
-    prompts: pd.DataFrame, distributions: pd.DataFrame, generations: pd.DataFrame, factors: Mapping[str, Any]
+    prompts: pd.DataFrame, distributions: pd.DataFrame, generations: Generations, factors: Mapping[str, Any]
 ) -> pd.DataFrame:
     """The answers behind the measures: `factors`, temperature, question, answer, human, simulated.
 
     One row an answer of the scale. `human` counts test answers by weight; `simulated` is the expected count
     of answers, failures left out, so its sum over answers is the expected number of successes.
     """
-    parts, known = [], _without_none(factors)
+    parts: dict[str, list[pd.DataFrame]] = {}
     for simulated in simulated_answers(prompts, distributions, generations, factors):
-        human = simulated.human
-        parts.append(
-            pd.DataFrame(
-                {
-                    **known,
-                    "temperature": simulated.temperature,
-                    "question": human.question,
-                    "answer": human.scale.answers,
-                    "human": answer_counts(human.answers, human.scale, human.weights),
-                    "simulated": simulated.population,
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+        parts.setdefault(simulated.human.question, []).append(_histogram(simulated, factors))
+    return pd.concat([part for of_one in parts.values() for part in of_one], ignore_index=True)
 
 
-def simulated_answers(
-    prompts: pd.DataFrame, distributions: pd.DataFrame, generations: pd.DataFrame, factors: Mapping[str, Any]
-) -> Iterator[SimulatedAnswers]:
-    """Each question of the test split at each temperature, ascending. Raises BadInput as `score` does."""
-    own = own_prompts(prompts, factors["template"])
-    for human in human_answers(own, factors["answers"], split="test"):
-        asked = set(human.rows["prompt_id"])
-        read = distributions[distributions["prompt_id"].isin(asked)]
-        drawn = generations[generations["prompt_id"].isin(asked)]
-        for temperature in sorted(distributions["temperature"].unique()):
-            yield _simulated(
-                human,
-                float(temperature),
-                read[read["temperature"] == temperature],
-                drawn[drawn["temperature"] == temperature],
-            )
+def _histogram(simulated: SimulatedAnswers, factors: Mapping[str, Any]) -> pd.DataFrame:
+    human = simulated.human
+    return pd.DataFrame(
+        {
+            **_without_none(factors),
+            "temperature": simulated.temperature,
+            "question": human.question,
+            "answer": human.scale.answers,
+            "human": answer_counts(human.answers, human.scale, human.weights),
+            "simulated": simulated.population,
+        }
+    )
+
+
+def _threads() -> int:
+    """As many as whoever runs this lets products of matrices use."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else os.cpu_count() or 1
 
 
 def _without_none(factors: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,164 +182,70 @@ def _without_none(factors: Mapping[str, Any]) -> dict[str, Any]:
     return {factor: np.nan if value is None else value for factor, value in factors.items()}
 
 
-def _simulated(
-    human: HumanAnswers, temperature: float, read: pd.DataFrame, drawn: pd.DataFrame
-) -> SimulatedAnswers:
-    """Both parts of a question's simulated answers: the exact and the decoded."""
-    exact, lost = _exact_part(human, temperature, read)
-    answer = drawn["answer"].astype("Float64")
-    sampled = pd.DataFrame(
-        {
-            "prompt": pd.Index(human.rows["prompt_id"]).get_indexer(pd.Index(drawn["prompt_id"])),
-            "replicate": drawn["replicate"].to_numpy(),
-            "answer": answer.where(drawn["success"]).to_numpy(dtype=float, na_value=np.nan),
-            "decoded": _is_decoded(human, drawn).to_numpy(dtype=bool),
-        }
+def _questions(own: pd.DataFrame) -> list[str]:
+    """Those asked early first, then by name."""
+    earliest = own.groupby("question")["order"].min().sort_index().sort_values(kind="stable")
+    return [str(name) for name in earliest.index]
+
+
+def _groups(
+    people: pd.DataFrame, demographics: Iterable[Demographic | str] | None, tested: Any
+) -> list[tuple[str, str, Any]]:
+    """The groups of `people`, as masks of the test participants."""
+    row = pd.Index(people["participant"].astype(object)).get_indexer(pd.Index(tested))
+    if (row < 0).any():
+        raise BadInput(
+            "a test participant is not among the people whose demographics are known",
+            field="participant",
+            value=tested[int((row < 0).argmax())],
+            remedy="give a row for every participant of the study, empty where nothing is known",
+        )
+    return [(name, level, member[row]) for name, level, member in group_members(people, demographics)]
+
+
+def _asked(
+    human: HumanAnswers, tested: Any, groups: Sequence[tuple[str, str, Any]], resampled: Any, seed: int
+) -> Asked:
+    """A question's answers by person, and of everything only the people who were asked it."""
+    whose = pd.Index(tested).get_indexer(pd.Index(human.rows["participant"].astype(object)))
+    of_tested, first, person = np.unique(whose, return_index=True, return_inverse=True)
+    return Asked(
+        human,
+        answer_positions(human.answers, human.scale),
+        person,
+        first,
+        [(name, level, member[of_tested]) for name, level, member in groups],
+        np.ascontiguousarray(resampled[:, of_tested].T),
+        shuffled_prompts(human.rows, seed),
     )
-    decoded = sampled[sampled["decoded"]]
-    said = decoded[decoded["answer"].notna()]
-    positions = answer_positions(said["answer"], human.scale)
-    no_number, weights = lost["no_number"], human.weights
-    population = (weights[:, None] * exact).sum(axis=0)
-    conditional = exact.copy()
-    if len(decoded):
-        said_weight = np.bincount(positions, weights[said["prompt"]], minlength=exact.shape[1])
-        mass = (weights * no_number).sum()
-        population = population + mass * said_weight / weights[decoded["prompt"]].sum()
-        decodes = np.bincount(decoded["prompt"], minlength=len(exact))
-        weight = no_number[said["prompt"]] / decodes[said["prompt"]]
-        np.add.at(conditional, (said["prompt"].to_numpy(), positions), weight)
-    mean_lost = {name: float(np.average(mass, weights=weights)) for name, mass in lost.items()}
-    return SimulatedAnswers(temperature, human, population, conditional, sampled, mean_lost)
 
 
-def _is_decoded(human: HumanAnswers, drawn: pd.DataFrame) -> pd.Series[bool]:
-    """Which rows stand for the mass `no_number`: those decoded for it, and, where an engine generated every
-    text, those that do not begin with an answer."""
-    decoded = drawn["made_by"] == "decode"
-    generated = drawn["made_by"].isin(["generate", "vllm"])
-    if generated.any():
-        labelled = human.rows.loc[human.rows["labels"].notna(), "prompt_id"]
-        begins = drawn["text"].str.match(r"\s*[-\u2212]?[0-9]")
-        begins = begins.where(~drawn["prompt_id"].isin(labelled), drawn["success"]).astype(bool)
-        decoded |= generated & ~begins
-    return decoded
-
-
-def _exact_part(
-    human: HumanAnswers, temperature: float, read: pd.DataFrame
-) -> tuple[Floats, dict[str, Floats]]:
-    """p(a|x) as (n, K), and the masses off the scale's answers as (n,) each, in the prompts' order."""
-    wanted = human.rows["prompt_id"].tolist()
-    by_prompt = read.drop_duplicates("prompt_id").set_index("prompt_id")
-    missing = [prompt for prompt in wanted if prompt not in by_prompt.index]
-    if missing:
-        raise BadInput(
-            f"{len(missing)} of {len(wanted)} test prompts of question {human.question!r} have no answer"
-            f" distribution at temperature {temperature:g}",
-            value=missing[0],
-            remedy="materialize the answer distributions again",
-        )
-    ordered = by_prompt.loc[wanted]
-    exact = np.stack([np.asarray(p, dtype=np.float64) for p in ordered["probabilities"]])
-    if exact.shape[1] != len(human.scale.answers):
-        raise BadInput(
-            f"distributions over {exact.shape[1]} answers for question {human.question!r}, whose scale has"
-            f" {len(human.scale.answers)}",
-            remedy="materialize the answer distributions again",
-        )
-    return exact, {name: ordered[name].to_numpy(dtype=np.float64) for name in LOST_MASSES}
-
-
-def _measure(simulated: SimulatedAnswers) -> list[dict[str, Any]]:
-    """The rows of one question and temperature, without factors."""
-    rows = [*_population_rows(simulated), *_sample_rows(simulated), *_point_rows(simulated)]
-    place = {"temperature": simulated.temperature, "question": simulated.human.question}
-    return [place | row for row in rows]
-
-
-def _population_rows(simulated: SimulatedAnswers) -> Iterator[dict[str, Any]]:
-    human = simulated.human
-    n = len(human.rows)
-    yield _row("none", "success_rate", simulated.success_rate, n)
-    for name, mass in simulated.lost.items():
-        yield _row("none", name, mass, n)
-    if simulated.success_rate <= 0:
-        for name in POPULATION_MEASURES:
-            yield _row("none", name, None, n, NEVER_ANSWERED)
-        return
-    counts = answer_counts(human.answers, human.scale, human.weights)
-    measured = population_measures(human.scale, counts, simulated.population)
-    for name in POPULATION_MEASURES:
-        reason = missing_measure_reason(name, human.scale)
-        yield _row("none", name, measured.get(name), n, reason or "all humans gave the same answer")
-
-
-def _sample_rows(simulated: SimulatedAnswers) -> Iterator[dict[str, Any]]:
-    """The generations against the humans' own answers."""
-    sampled, human = simulated.sampled, simulated.human
-    if not len(sampled):
-        for name in ("rmse", "mae", "spearman", "n_failed"):
-            yield _row("sample", name, None, 0, "there are no generations at this temperature")
-        return
-    answered = sampled[sampled["answer"].notna()]
-    places = answered["prompt"].to_numpy()
-    pairs = _Pairs(human.answers[places], answered["answer"].to_numpy(), human.weights[places])
-    correlations = [
-        pairs.at(answered["replicate"].to_numpy() == r).spearman for r in np.unique(sampled["replicate"])
-    ]
-    kept = [value for value in correlations if not np.isnan(value)]
-    failed = (len(sampled) - len(answered)) / sampled["replicate"].nunique()
-    correlation = float(np.mean(kept)) if kept else np.nan
-    yield from _paired_rows("sample", pairs, correlation, answered["prompt"].nunique(), failed)
-
-
-def _point_rows(simulated: SimulatedAnswers) -> Iterator[dict[str, Any]]:
-    """Mean, median and CRPS of each prompt's distribution given success."""
-    human, values = simulated.human, answer_values(simulated.human.scale)
-    usable = simulated.conditional.sum(axis=1) >= LEAST_SUCCESS
-    given = simulated.conditional[usable]
-    humans, weights = human.answers[usable], human.weights[usable]
-    n, failed = int(usable.sum()), int((~usable).sum())
-    for point, read in (("mean", distribution_means), ("median", distribution_medians)):
-        pairs = _Pairs(humans, read(values, given) if n else np.empty(0), weights)
-        yield from _paired_rows(point, pairs, pairs.spearman, n, failed)
-    scores = crps(values, given, humans) if n else np.empty(0)
-    mean_score = np.average(scores, weights=weights) if n else None
-    yield _row("none", "crps", mean_score, n, NEVER_ANSWERED)
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Answers of humans and model to the same prompts, with survey weights; (n,) each."""
-
-    humans: Any
-    points: Floats
-    weights: Floats
-
-    def at(self, chosen: Any) -> _Pairs:
-        return _Pairs(self.humans[chosen], self.points[chosen], self.weights[chosen])
-
-    @property
-    def spearman(self) -> float:
-        return spearman(self.humans, self.points, self.weights) if len(self.points) else np.nan
-
-
-def _paired_rows(
-    point: str, pairs: _Pairs, correlation: float, n: int, failed: float
+def _weightless(
+    own: pd.DataFrame, answers: str, temperatures: Any, scored: set[str]
 ) -> Iterator[dict[str, Any]]:
-    for name, measure in (("rmse", rmse), ("mae", mae)):
-        value = measure(pairs.humans, pairs.points, pairs.weights) if n else None
-        yield _row(point, name, value, n, NEVER_ANSWERED)
-    constant = "all answers of one side are the same, so there is no correlation"
-    yield _row(point, "spearman", correlation, n, constant if n else NEVER_ANSWERED)
-    yield _row(point, "n_failed", failed, n)
+    """Rows without value for the questions whose test answers all weigh nothing."""
+    equal = own.assign(weight=1.0)
+    for human in human_answers(equal, "digit" if answers == "digit" else "native"):
+        if human.question in scored:
+            continue
+        for temperature in np.sort(temperatures).tolist():
+            place = {"temperature": float(temperature), "question": human.question}
+            whole = {"demographic": ALL, "level": ALL, "participants": 0}
+            yield from (place | whole | row for row in empty_rows(NO_WEIGHT))
 
 
-def _row(point: str, measure: str, value: Any, n: int, reason: str | None = None) -> dict[str, Any]:
-    """One row; `reason` is kept only where there is no value."""
-    number = np.nan if value is None else float(value)
-    why = reason if np.isnan(number) else None
-    if np.isnan(number) and why is None:
-        raise ArithmeticError(f"{measure} is not a number, and nothing says why")
-    return {"point_answer": point, "measure": measure, "value": number, "n": n, "reason": why}
+def _metrics(rows: list[dict[str, Any]], factors: Mapping[str, Any]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=MEASURE_COLUMNS)
+    table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
+    for place, (factor, value) in enumerate(_without_none(factors).items()):
+        table.insert(place, factor, value)
+    return table
+
+
+def _replicates(rows: list[dict[str, Any]], factors: Mapping[str, Any]) -> pd.DataFrame:
+    kept = [
+        {**row, "adapter": factors["adapter"], "replicates": np.asarray(row["replicates"], dtype=np.float32)}
+        for row in rows
+        if row.get("replicates") is not None
+    ]
+    return pd.DataFrame(kept, columns=REPLICATE_COLUMNS)

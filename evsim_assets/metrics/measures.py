@@ -9,6 +9,8 @@ or probabilities. Weights are never taken for values: every measure in scale uni
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,12 +20,20 @@ from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import Scale
 
 Floats = npt.NDArray[np.float64]
+"""Measures of populations keep float32 where both sides have it, as many replicates do."""
 SMOOTHING = 0.5
 """Jeffreys' pseudo-count, added to every bin of both sides before KL."""
 KL_BINS = {"kl": distances.BINS, "kl_21": 21, "kl_101": 101}
 """Each KL measure and its number of bins; `kl` leads, and takes one bin an answer on short scales."""
 POPULATION_MEASURES = (*KL_BINS, "w1", "js", "tv", "sd_ratio")
+CORRECTED = {measure: f"{measure}_corrected" for measure in KL_BINS}
+"""Each KL measure, and its name less the bias of finite samples, as a bootstrap finds it."""
 INDIVIDUAL_MEASURES = ("rmse", "mae", "spearman")
+NLL_FLOOR = 0.01
+"""The share of every distribution that is spread evenly over its scale before `nll`: half an answer beside
+some fifty. It keeps an impossible answer's penalty finite (ln(101 / 0.01) = 9.2 nats on 0–100), costs a
+distribution that needs none at most 0.01 nats, and, unlike a pseudo-count among the answers at hand, is the
+same for large and small groups."""
 
 
 # --- answers as weights on a scale ---------------------------------------------------------------
@@ -84,14 +94,15 @@ def kl(human: npt.ArrayLike, model: npt.ArrayLike, smoothing: float = SMOOTHING)
     Pass counts or expected counts, never probabilities: half a count added to a probability would
     drown it. Finite by construction for `smoothing` > 0.
     """
-    p, q = _shares(np.asarray(human) + smoothing), _shares(np.asarray(model) + smoothing)
+    p, q = _shares(_floats(human) + smoothing), _shares(_floats(model) + smoothing)
     return np.asarray((p * np.log(p / q)).sum(axis=-1))
 
 
 def wasserstein_1(values: npt.ArrayLike, human: npt.ArrayLike, model: npt.ArrayLike) -> Floats:
     """∫ |F_human − F_model| in the units of `values` (K,), ascending; weights (..., K) on them."""
     points = _values_for(values, human, model)
-    return distances.wasserstein_1(points, _shares(human), _shares(model))
+    apart = np.abs(np.cumsum(_shares(human) - _shares(model), axis=-1)[..., :-1])
+    return np.asarray(apart @ np.diff(points))
 
 
 def js(human: npt.ArrayLike, model: npt.ArrayLike) -> Floats:
@@ -110,34 +121,48 @@ def sd_ratio(values: npt.ArrayLike, human: npt.ArrayLike, model: npt.ArrayLike) 
     """Standard deviation of the model over that of the humans; NaN where no two humans differ."""
     points = _values_for(values, human, model)
     human_sd, model_sd = _standard_deviation(points, human), _standard_deviation(points, model)
-    undefined = np.full(np.shape(human_sd), np.nan)
+    undefined = np.full(np.broadcast_shapes(human_sd.shape, model_sd.shape), np.nan)
     return np.asarray(np.divide(model_sd, human_sd, out=undefined, where=human_sd > 0))
 
 
-def population_measures(scale: Scale, human: npt.ArrayLike, model: npt.ArrayLike) -> dict[str, Floats]:
+BINNED_MEASURES = {"js": js, "tv": total_variation}
+"""What is measured in the bins of `kl`, besides KL."""
+
+
+def population_measures(
+    scale: Scale,
+    human: npt.ArrayLike,
+    model: npt.ArrayLike,
+    measures: Collection[str] = POPULATION_MEASURES,
+) -> dict[str, Floats]:
     """Every population measure, for weights (..., K) over the scale's answers. Values: shape (...).
+
+    The leading axes may be replicates, or models beside the same humans: all are measured at once, as
+    the shapes broadcast. `measures`: only those of them.
 
     `human` are counts. `model` may be on any footing (counts, probabilities); for KL it is brought
     to as many answers as the humans gave, so that every model is smoothed alike and none gains by
     failing often. w1 and sd_ratio use each answer, js and tv the bins of `kl`. A KL with more bins
     than the scale has answers is left out.
     """
-    humans, models = np.asarray(human, dtype=np.float64), np.asarray(model, dtype=np.float64)
-    expected = _shares(models) * humans.sum(axis=-1, keepdims=True)
-    values = answer_values(scale)
+    humans, models = _floats(human), _floats(model)
+    shares = _shares(models)
+    expected = shares * humans.sum(axis=-1, keepdims=True)
+    values = answer_values(scale).astype(shares.dtype)
+    binned = {len(values): (humans, expected)}  # a bin an answer
     measured: dict[str, Floats] = {}
-    for name in KL_BINS:
-        bins = kl_bins(name, scale)
-        if bins is not None:
-            measured[name] = kl(rebin(humans, bins), rebin(expected, bins))
-    bins = kl_bins("kl", scale) or len(values)
-    coarse_human, coarse_model = rebin(humans, bins), rebin(expected, bins)
-    return measured | {
-        "w1": wasserstein_1(values, humans, models),
-        "js": js(coarse_human, coarse_model),
-        "tv": total_variation(coarse_human, coarse_model),
-        "sd_ratio": sd_ratio(values, humans, models),
-    }
+    for name in (*KL_BINS, *BINNED_MEASURES):
+        bins = kl_bins(name if name in KL_BINS else "kl", scale)
+        if name not in measures or bins is None:
+            continue
+        if bins not in binned:
+            binned[bins] = rebin(humans, bins), rebin(expected, bins)
+        measured[name] = BINNED_MEASURES.get(name, kl)(*binned[bins])
+    if "w1" in measures:
+        measured["w1"] = wasserstein_1(values, humans, models)
+    if "sd_ratio" in measures:
+        measured["sd_ratio"] = sd_ratio(values, humans, models)
+    return measured
 
 
 def missing_measure_reason(measure: str, scale: Scale) -> str | None:
@@ -189,6 +214,35 @@ def crps(values: npt.ArrayLike, probabilities: npt.ArrayLike, answers: npt.Array
     return np.asarray(((below - reached) ** 2 * np.diff(points)).sum(axis=-1))
 
 
+def nll(
+    values: npt.ArrayLike, probabilities: npt.ArrayLike, answers: npt.ArrayLike, floor: float = NLL_FLOOR
+) -> Floats:
+    """Negative log-likelihood, in nats, of each answer (n,) under its distribution (n, K) on `values` (K,).
+
+    −ln((1 − floor) p(answer) + floor / K): finite for an answer that the distribution excludes, see
+    NLL_FLOOR. A model that is certain, and wrong once in a while, is judged by the floor alone.
+
+    Raises:
+        BadInput: an answer is not among `values`.
+    """
+    points = _values_for(values, probabilities)
+    given = np.asarray(answers, dtype=np.float64)
+    place = np.minimum(np.searchsorted(points, given), len(points) - 1)
+    if not np.array_equal(points[place], given):
+        raise BadInput(
+            "an answer is not among the distribution's values",
+            value=float(given[points[place] != given][0]),
+            remedy="leave failures out of the answers and count them",
+        )
+    said = np.take_along_axis(_shares(probabilities), place[..., None], axis=-1)[..., 0]
+    return np.asarray(-np.log((1 - floor) * said + floor / len(points)))
+
+
+def distribution_modes(values: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
+    """The most likely of `values` (K,) in each distribution (..., K); of several, the lowest."""
+    return np.asarray(np.asarray(values, dtype=np.float64)[_shares(weights).argmax(axis=-1)])
+
+
 def distribution_means(values: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
     """The mean of each distribution (..., K) on `values` (K,)."""
     return np.asarray(_shares(weights) @ np.asarray(values, dtype=np.float64))
@@ -206,11 +260,17 @@ def distribution_medians(values: npt.ArrayLike, weights: npt.ArrayLike) -> Float
 # --- shared by the above -------------------------------------------------------------------------
 
 
+def _floats(weights: npt.ArrayLike) -> Floats:
+    """float32 as it is, all else as float64."""
+    given = np.asarray(weights)
+    return given if given.dtype == np.float32 else np.asarray(given, dtype=np.float64)
+
+
 def _shares(weights: npt.ArrayLike) -> Floats:
     """Weights (..., K) over their sum. Raises BadInput for a negative one or a sum of zero."""
-    given = np.asarray(weights, dtype=np.float64)
+    given = _floats(weights)
     total = given.sum(axis=-1, keepdims=True)
-    if not (np.all(given >= 0) and np.all(total > 0) and np.all(np.isfinite(total))):
+    if given.size and not (given.min() >= 0 and total.min() > 0 and total.max() < np.inf):
         raise BadInput(
             "a population's weights must be finite, not negative, and not all zero",
             remedy="check that there is at least one answer",
@@ -220,7 +280,7 @@ def _shares(weights: npt.ArrayLike) -> Floats:
 
 def _values_for(values: npt.ArrayLike, *weights: npt.ArrayLike) -> Floats:
     """`values` as floats, checked to be ascending and as many as each of `weights` has."""
-    points = np.asarray(values, dtype=np.float64)
+    points = _floats(values)
     if points.ndim != 1 or np.any(np.diff(points) <= 0):
         raise BadInput(
             "values must ascend along one axis", value=points.shape, remedy="pass values first, then weights"
@@ -236,7 +296,7 @@ def _values_for(values: npt.ArrayLike, *weights: npt.ArrayLike) -> Floats:
 
 def _relative_entropy(p: Floats, q: Floats) -> Floats:
     """Σ p ln(p/q) with 0 ln 0 = 0; q > 0 wherever p > 0."""
-    ratio = np.divide(p, q, out=np.ones_like(p), where=p > 0)
+    ratio = np.divide(p, q, out=np.ones_like(q), where=p > 0)
     return np.asarray((p * np.log(ratio)).sum(axis=-1))
 
 

@@ -9,17 +9,29 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from evsim_assets.metrics.groups import ALL
+
 SHOWN = {  # column of the scoreboard: (point answer, measure)
     "kl": ("none", "kl"),
+    "kl_corrected": ("none", "kl_corrected"),
     "w1": ("none", "w1"),
+    "js": ("none", "js"),
+    "tv": ("none", "tv"),
     "sd_ratio": ("none", "sd_ratio"),
+    "crps": ("none", "crps"),
+    "nll": ("none", "nll"),
     "rmse": ("sample", "rmse"),
     "rmse_mean": ("mean", "rmse"),
+    "rmse_median": ("median", "rmse"),
     "spearman": ("sample", "spearman"),
     "success_rate": ("none", "success_rate"),
     "n_failed": ("sample", "n_failed"),
 }
+WITH_INTERVAL = ("kl", "w1", "rmse", "rmse_mean")
+"""Columns of SHOWN with their 95 % interval beside them, `…_low` and `…_high`."""
 GAP_MEASURES = ("w1", "kl")
+CHOSEN_BY = ("kl", "rmse", "crps", "nll")
+"""What the best baseline is named for; crps and nll only of baselines that predict a distribution."""
 PLACE = ["question", "answers"]
 
 
@@ -28,19 +40,22 @@ def scoreboard(
 ) -> pd.DataFrame:
     """A tidy wide table: adapter factors, temperature, question, then
 
-    - the columns of SHOWN, `n` (test prompts) and `reason` (why something is missing, if it is);
+    - the columns of SHOWN over all test participants, `…_low` and `…_high` of those WITH_INTERVAL, `n`
+      (test prompts) and `reason` (why something is missing, if it is);
     - `floor_kl`, `floor_w1`, `uniform_kl`, `uniform_w1`, `uniform_rmse`;
     - `gap_closed_w1`, `gap_closed_kl`: (base − model)/(base − floor) with the uniform null as base;
       `…_pretrained`: with the same model untrained, at the same temperature, in the same wording and on
       the same answer scale; null where that model is not in the study, or does not lie above the floor;
-    - `best_baseline_kl`, `best_baseline_rmse`: test figures of the algorithm and setting that are
-      best by that measure on validation; `best_baseline_kl_by`, `…_rmse_by` name the algorithm.
+    - `best_baseline_kl`, `…_rmse`, `…_crps`, `…_nll`: test figures of the algorithm and setting that are
+      best by that measure on validation; `best_baseline_kl_by`, … name the algorithm. Null where no
+      baseline was chosen by it.
 
     Args:
-        metrics: the adapters' metrics, concatenated.
+        metrics: the adapters' metrics, concatenated; of groups only `all` is read, here and below.
         floors: of `noise_floor`. nulls: of `score_nulls`.
         chosen_baselines: of `baselines.curves.chosen_on_validation`.
     """
+    metrics, floors, nulls = (table[table["demographic"] == ALL] for table in (metrics, floors, nulls))
     board = _wide(metrics)
     for measure in GAP_MEASURES:
         board = board.merge(_floor_of(floors, measure), on=PLACE, how="left")
@@ -52,7 +67,7 @@ def scoreboard(
         board[f"gap_closed_{measure}"] = _gap(board[f"uniform_{measure}"], board[measure], floor)
         board[f"gap_closed_{measure}_pretrained"] = _gap(board[f"untrained_{measure}"], board[measure], floor)
     board = board.drop(columns=[f"untrained_{m}" for m in GAP_MEASURES])
-    for measure in ("kl", "rmse"):
+    for measure in CHOSEN_BY:
         board = board.merge(_best_baseline(chosen_baselines, measure), on=PLACE, how="left")
     return board
 
@@ -67,19 +82,20 @@ def gap_closed(base: float, model: float, floor: float) -> float:
 
 def _wide(metrics: pd.DataFrame) -> pd.DataFrame:
     """Measures as columns, in the order in which adapters, temperatures and questions come."""
-    before = metrics.columns.get_loc("point_answer")
+    before = metrics.columns.get_loc("demographic")
     keys = list(metrics.columns[:before])  # factors, temperature, question
     place = ["adapter", "temperature", "question"]
     board = metrics[keys].drop_duplicates(place).reset_index(drop=True)
     for column, (point, measure) in SHOWN.items():
         picked = metrics[(metrics["point_answer"] == point) & (metrics["measure"] == measure)]
-        picked = picked[[*place, "value", "n", "reason"]].rename(columns={"value": column})
+        ends = {end: f"{column}_{end}" for end in ("low", "high")} if column in WITH_INTERVAL else {}
+        picked = picked[[*place, "value", *ends, "n", "reason"]].rename(columns={"value": column} | ends)
         if column == "success_rate":
             board = board.merge(picked.drop(columns="reason"), on=place, how="left")
         elif column == "kl":
             board = board.merge(picked.drop(columns="n"), on=place, how="left")
         else:
-            board = board.merge(picked[[*place, column]], on=place, how="left")
+            board = board.merge(picked.drop(columns=["n", "reason"]), on=place, how="left")
     return board
 
 
@@ -110,13 +126,10 @@ def _gap(base: pd.Series, model: pd.Series, floor: pd.Series) -> list[float]:
 def _best_baseline(chosen: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Per question and scale, the algorithm that is best on validation, with its test figure."""
     columns = {measure: f"best_baseline_{measure}", "algorithm": f"best_baseline_{measure}_by"}
-    rows = chosen[chosen["chosen_by"] == measure]
+    known = measure in chosen and f"validation_{measure}" in chosen
+    rows = chosen[chosen["chosen_by"] == measure] if known else chosen.iloc[:0]
+    rows = rows[rows[f"validation_{measure}"].notna()] if known else rows
     if not len(rows):
-        return pd.DataFrame(
-            {
-                **{c: pd.Series(dtype=object) for c in PLACE},
-                **{c: pd.Series(dtype=object) for c in columns.values()},
-            }
-        )
+        return pd.DataFrame(columns=[*PLACE, *columns.values()], dtype=object)
     best = rows.loc[rows.groupby(PLACE)[f"validation_{measure}"].idxmin()]
     return best[[*PLACE, *columns]].rename(columns=columns).replace({np.nan: None})

@@ -18,7 +18,7 @@ from evsim_resources.lake import Lake
 from evsim_resources.outputs import OWNERS, about, picture, refusing, spec_hash
 from evsim_resources.versions import VersionedStore
 
-VERSION = "2"
+VERSION = "3"
 
 
 def report_store(lake: Lake, study: str) -> VersionedStore:
@@ -36,6 +36,11 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         "chosen_baselines",
         "noise_floor",
         "null_models",
+        "effects",
+        "effect_agreement",
+        "bias",
+        "discriminability",
+        "comparisons",
     )
 
     @dg.asset(
@@ -47,7 +52,9 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         automation_condition=cheap(),
         deps=[[study.name, "adapter_checkpoint"]],
         ins={name: dg.AssetIn(key=[study.name, name]) for name in inputs},
-        description=about("RMSE–KL plot, histograms, learning curves and tables on one page.", survey),
+        description=about(
+            "RMSE–KL plot, histograms, effects, groups, learning curves and tables on one page.", survey
+        ),
     )
     def report(
         scoreboard: pd.DataFrame,
@@ -56,6 +63,11 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         chosen_baselines: pd.DataFrame,
         noise_floor: pd.DataFrame,
         null_models: pd.DataFrame,
+        effects: pd.DataFrame,
+        effect_agreement: pd.DataFrame,
+        bias: pd.DataFrame,
+        discriminability: pd.DataFrame,
+        comparisons: pd.DataFrame,
         lake: Lake,
     ) -> dg.MaterializeResult:
         results = Results(
@@ -66,6 +78,11 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
             noise_floor,
             null_models,
             refusing(_learning_curves, lake, study),
+            effects,
+            effect_agreement,
+            bias,
+            discriminability,
+            comparisons,
         )
         pictures: dict[str, bytes] = {}
 

@@ -20,17 +20,19 @@ th,td{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:right;white-s
 th.text,td.text{text-align:left}td.text:last-child{white-space:normal}
 th{position:sticky;top:0;background:#f4f4f4;white-space:normal;vertical-align:bottom}
 .wide{overflow:auto;max-height:40rem}img{max-width:100%}
+nav a{margin-right:1.2rem}h2{border-top:2px solid #ddd;padding-top:.8rem;margin-top:2.2rem}
 figure{margin:1.2rem 0}figcaption{color:#555;font-size:13px}
 """
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: its heading, what it shows, and PNG bytes."""
+    """A figure of the page: its heading, what it shows, PNG bytes, and its file's name beside the page."""
 
     heading: str
     caption: str
     png: bytes
+    file: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,19 @@ class Table:
     rows: Rows
 
 
+@dataclass(frozen=True)
+class Section:
+    """What belongs together on the page: a heading, and pictures and tables in their order."""
+
+    heading: str
+    parts: Sequence[Picture | Table]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Those of the parts that are pictures."""
+        return [part for part in self.parts if isinstance(part, Picture)]
+
+
 def render_page(
     title: str,
     survey: str,
@@ -49,8 +64,7 @@ def render_page(
     *,
     simulated: bool,
     note: str = "",
-    pictures: Sequence[Picture] = (),
-    tables: Sequence[Table] = (),
+    sections: Sequence[Section] = (),
     remarks: Sequence[str] = (),
 ) -> str:
     """The whole page as HTML that needs no other file and no network. Every text is escaped.
@@ -58,7 +72,8 @@ def render_page(
     Args:
         title: the study's. survey, source: the survey's title and where its data are from.
         simulated: whether its answers are a stand-in; then the page says so before any number.
-        note: the study's own words. remarks: what is missing and why, one sentence each.
+        note: the study's own words. sections: those without parts are left out.
+        remarks: what is missing and why, one sentence each.
     """
     parts = [f"<h1>{escape(title)}</h1>", f"<p>Survey: {escape(survey)}<br>Source: {escape(source)}</p>"]
     if simulated:
@@ -68,8 +83,13 @@ def render_page(
         )
     if note:
         parts.append(f"<p>{escape(note)}</p>")
-    parts += [_picture(picture) for picture in pictures]
-    parts += [_table(table) for table in tables]
+    filled = [section for section in sections if section.parts]
+    if len(filled) > 1:
+        links = (f'<a href="#{at}">{escape(section.heading)}</a>' for at, section in enumerate(filled))
+        parts.append(f"<nav>{' '.join(links)}</nav>")
+    for at, section in enumerate(filled):
+        parts.append(f'<h2 id="{at}">{escape(section.heading)}</h2>')
+        parts += [_picture(part) if isinstance(part, Picture) else _table(part) for part in section.parts]
     if remarks:
         listed = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
         parts.append(f"<h2>What is missing, and why</h2><ul>{listed}</ul>")
@@ -83,7 +103,7 @@ def render_page(
 def _picture(picture: Picture) -> str:
     data = base64.b64encode(picture.png).decode("ascii")
     return (
-        f"<h2>{escape(picture.heading)}</h2><figure>"
+        f"<h3>{escape(picture.heading)}</h3><figure>"
         f'<img alt="{escape(picture.heading)}" src="data:image/png;base64,{data}">'
         f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
     )
@@ -100,7 +120,7 @@ def _table(table: Table) -> str:
 
     head, body = line("th", header), "".join(line("td", row) for row in rows)
     return (
-        f"<h2>{escape(table.heading)}</h2><p>{escape(table.caption)}</p>"
+        f"<h3>{escape(table.heading)}</h3><p>{escape(table.caption)}</p>"
         f'<div class="wide"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
     )
 

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from evsim_assets.reports.chosen_rows import lowest_kl
+
 HEAD = (
     "adapter",
     "question",
@@ -48,9 +50,7 @@ def summary_table(board: pd.DataFrame, title: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for at, name in enumerate(HEAD):
         table.add_column(name, justify="left" if at < 2 else "right", no_wrap=True)
-    for _, rows in board.groupby(["adapter", "question"], sort=False):
-        known = rows.dropna(subset=["kl"])
-        best = (known.iloc[int(known["kl"].argmin())] if len(known) else rows.iloc[0]).to_dict()
+    for best in lowest_kl(board).to_dict("records"):
         table.add_row(
             str(best["adapter"]),
             str(best["question"]),

@@ -23,7 +23,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """The asset's short name, such as `metrics`; of several assets, the first."""
+        """The asset's short name, such as `metrics`; of several assets, the one declared first."""
         return self.keys[0].path[-1]
 
     @property
@@ -55,7 +55,7 @@ class Graph:
         """Every node that can be run, upstream before downstream."""
         ordered: list[Node] = []
         for definition in self._topological():
-            keys = tuple(sorted((spec.key for spec in definition.specs), key=str))
+            keys = tuple(spec.key for spec in definition.specs)
             ordered += [Node(keys, partition) for partition in self.partitions(keys[0])]
         return tuple(ordered)
 

@@ -45,8 +45,11 @@ LIKELY_SECONDS = {
     "baseline_fits": 30.0,
     "generations": 1.0,
     "prompt_lengths": 8.0,
-    "metrics": 2.0,
-    "noise_floor": 3.0,
+    "metrics": 6.0,
+    "metric_replicates": 6.0,
+    "discriminability": 5.0,
+    "effects": 3.0,
+    "noise_floor": 5.0,
     "report": 5.0,
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -111,7 +111,8 @@ class Question(Spec):
     `first`, `first + 1`, …; a raw cell then holds the label, its number, or a value that `codes`
     translates to either. With `reversed` the raw numbers run the other way. `answer_by: label` makes
     the model answer with the label's words. `before` names the question that was asked on the same
-    thing before the intervention; `waves` are those in which this one was asked (all, unless given).
+    thing, and the same scale, before the intervention: an intervention's effect is the mean difference of
+    the two answers. `waves` are those in which this one was asked (all, unless given).
 
     With `for_each` this is a question table: every row of that CSV file (or list) makes a question, its
     cells take the place of `{column}` in `id`, `columns`, `where`, `fields` and `before`, and are
@@ -260,6 +261,28 @@ class Question(Spec):
                 remedy=f"use {beside[0]} or {beside[1]}",
             )
         return self
+
+
+def check_before(question: Question, earlier: Sequence[Question], at: tuple[str | int, ...]) -> None:
+    """Raise SpecError where `before` names no question of `earlier`, or one on another scale."""
+    if question.before is None:
+        return
+    named = [other for other in earlier if other.id == question.before]
+    if not named:
+        raise SpecError(
+            "there is no such question earlier in the list",
+            at=at,
+            value=question.before,
+            remedy="name a question that stands before this one",
+        )
+    [before] = named
+    if (before.answer_scale.answers, before.labels) != (question.answer_scale.answers, question.labels):
+        raise SpecError(
+            "the question before has another scale, so the two answers have no difference",
+            at=at,
+            value=question.before,
+            remedy="name a question with the same scale or options, or remove `before`",
+        )
 
 
 def unfolded(question: Question, folder: Path) -> Iterator[Question]:

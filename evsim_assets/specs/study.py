@@ -1,7 +1,8 @@
 """A study: which models, adapters, temperatures and baselines are compared on one survey.
 
 Belongs here: the fields of `data/studies/<study>.yaml` and how a grid of adapters unfolds into
-keys. Not here: the fields of `training` and `penalty` (`training.py`), what any of them does
+keys. Not here: the fields of `training` and `penalty` (`training.py`) and of `baselines`
+(`baselines.py`), what any of them does
 (`adapters/`, `simulation/`, `baselines/`).
 """
 
@@ -16,6 +17,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_serializer, model_validator
 
+from evsim_assets.specs.baselines import Baselines as Baselines
+from evsim_assets.specs.baselines import BoostedGrid as BoostedGrid
+from evsim_assets.specs.baselines import CatBoostGrid as CatBoostGrid
+from evsim_assets.specs.baselines import SvrGrid as SvrGrid
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import Name
 from evsim_assets.specs.templates import DEFAULT, TemplateName
@@ -26,7 +31,6 @@ from evsim_assets.specs.training import TrainingSpec as TrainingSpec
 from evsim_assets.specs.yaml_file import Spec, SpecError, read_spec
 
 AnswerScale = Literal["native", "digit"]
-Numbers = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 
 
@@ -254,39 +258,6 @@ class ParitySpec(Spec):
 
     prompts: Annotated[int, Field(ge=1)] = 20
     tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None
-
-
-class SvrGrid(Spec):
-    """Table 9, or a part of it."""
-
-    kernel: Annotated[tuple[Literal["linear", "poly", "rbf", "sigmoid"], ...], Field(min_length=1)]
-    C: Numbers
-    epsilon: Numbers
-    gamma: Numbers
-
-
-class CatBoostGrid(Spec):
-    """Table 10, or a part of it; `iterations` is not in the table and is stated here."""
-
-    learning_rate: Numbers
-    random_strength: Numbers
-    one_hot_max_size: Annotated[tuple[int, ...], Field(min_length=1)]
-    l2_leaf_reg: Numbers
-    bagging_temperature: Numbers
-    iterations: Annotated[int, Field(ge=1)] = 200
-
-
-class Baselines(Spec):
-    """The de-novo models of Appendix J. Random is always fitted: it has no settings."""
-
-    svr: SvrGrid | None = None
-    catboost: CatBoostGrid | None = None
-    max_train_rows: Annotated[int, Field(ge=100)] | None = None
-
-    @property
-    def algorithms(self) -> tuple[str, ...]:
-        """The algorithms fitted, as partition keys."""
-        return (*(a for a in ("catboost", "svr") if getattr(self, a) is not None), "random")
 
 
 class PublishedPoint(Spec):

@@ -21,7 +21,7 @@ from evsim_assets.specs.questions import DIGITS as DIGITS
 from evsim_assets.specs.questions import AnswerColumns as AnswerColumns
 from evsim_assets.specs.questions import Name as Name
 from evsim_assets.specs.questions import Question as Question
-from evsim_assets.specs.questions import RowField, unfolded
+from evsim_assets.specs.questions import RowField, check_before, unfolded
 from evsim_assets.specs.questions import Scale as Scale
 from evsim_assets.specs.templates import ASKED, PromptTemplates, check_placeholders
 from evsim_assets.specs.values import check_apart
@@ -181,13 +181,7 @@ class SurveySpec(Spec):
                 value=question.id,
                 remedy="give each its own name",
             )
-        if question.before is not None and question.before not in [other.id for other in before]:
-            raise SpecError(
-                "there is no such question earlier in the list",
-                at=("questions", position, "before"),
-                value=question.before,
-                remedy="name a question that stands before this one",
-            )
+        check_before(question, before, ("questions", position, "before"))
         if any(columns.intervention for columns in question.columns) and self.interventions is None:
             raise SpecError(
                 "the question names an intervention column, but there is no `interventions` table",

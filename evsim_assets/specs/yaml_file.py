@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -251,3 +252,16 @@ def _plain(node: Any) -> Any:
         if isinstance(node, kind):
             return kind(node)
     return node
+
+
+def with_field(text: str, field: str, value: Any) -> str:
+    """The YAML mapping `text` with one field set, and everything else, comments too, as it was written."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 10_000  # no line is broken that was not
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    document = yaml.load(text)
+    document[field] = value
+    into = StringIO()
+    yaml.dump(document, into)
+    return into.getvalue()

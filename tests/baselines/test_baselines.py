@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.svm import SVR
 
 from evsim_assets.baselines.curves import baseline_curves, chosen_on_validation, pareto_front
 from evsim_assets.baselines.features import learn_features
-from evsim_assets.baselines.fits import digit_answers, fit_grid, predicted_answers
-from evsim_assets.baselines.svr import distinct_models, kernel_values, svr_settings
+from evsim_assets.baselines.fits import digit_answers, fit_grid
+from evsim_assets.baselines.scoring import predicted_answers
+from evsim_assets.baselines.svr import distinct_models, svr_settings
 from evsim_assets.specs.study import CatBoostGrid, SvrGrid
 from evsim_assets.specs.survey import Demographic, Scale
 
@@ -91,34 +91,7 @@ def test_an_intervention_nobody_had_is_no_feature():
 
 def test_a_linear_kernel_is_fitted_once_for_all_gammas():
     models = distinct_models(svr_settings(SMALL_SVR))
-    assert [len(shared) for _, shared in models] == [2, 1, 1]
-
-
-def test_table_9_has_384_settings_and_fewer_models():
-    powers = {"C": (2**-5, 2**-1, 2**3, 2**7), "epsilon": (2**-10, 2**-6, 2**-2)}
-    gamma = tuple(2.0**e for e in range(-20, 9, 4))
-    grid = SvrGrid(kernel=("linear", "poly", "rbf", "sigmoid"), **powers, gamma=gamma)
-    settings = svr_settings(grid)
-    assert len(settings) == 384
-    # linear 4×3; poly: C γ³ takes 25 values ×3; rbf and sigmoid 96 each
-    assert len(distinct_models(settings)) == 12 + 75 + 192
-
-
-@pytest.mark.parametrize(
-    ("kernel", "gamma"), [("linear", 1.0), ("poly", 0.25), ("rbf", 0.3), ("sigmoid", 0.05)]
-)
-def test_kernels_and_shared_models_predict_as_sklearn_does(kernel, gamma):
-    rng = np.random.default_rng(0)
-    x, new = rng.integers(0, 2, (60, 6)).astype(float), rng.integers(0, 2, (9, 6)).astype(float)
-    y = rng.random(60)
-    setting = {"kernel": kernel, "C": 0.5, "epsilon": 0.02, "gamma": gamma}
-    fitted = distinct_models([setting])[0][0]
-    squares, new_squares = (x * x).sum(1), (new * new).sum(1)
-    train = kernel_values(kernel, fitted["gamma"], x @ x.T, squares, squares)
-    query = kernel_values(kernel, fitted["gamma"], new @ x.T, new_squares, squares)
-    ours = SVR(kernel="precomputed", C=fitted["C"], epsilon=0.02).fit(train, y).predict(query)
-    theirs = SVR(kernel=kernel, C=0.5, epsilon=0.02, gamma=gamma).fit(x, y).predict(new)
-    assert ours == pytest.approx(theirs, abs=1e-6)
+    assert [len(model.settings) for model in models] == [2, 1, 1]
 
 
 def test_predictions_round_half_up_and_those_beyond_the_scale_are_counted():
@@ -210,9 +183,13 @@ def fits():
             "answers": "native",
             "setting": ["a", "a", "b", "b"],
             "split": ["validation", "test"] * 2,
+            "reading": "point",
             "kl": [0.1, 0.9, 0.2, 0.3],
             "rmse": [10.0, 30.0, 20.0, 15.0],
             "w1": 1.0,
+            "mae": 1.0,
+            "crps": np.nan,
+            "nll": np.nan,
         }
     )
 
@@ -226,3 +203,4 @@ def test_the_setting_is_chosen_on_validation_and_reported_on_test():
 def test_curves_hold_the_test_points():
     curves = baseline_curves(fits())
     assert curves.set_index("setting")["on_front"].to_dict() == {"a": False, "b": True}
+    assert curves.set_index("setting")["chosen_by_kl"].to_dict() == {"a": True, "b": False}

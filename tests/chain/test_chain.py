@@ -37,7 +37,8 @@ def test_an_unchanged_study_runs_nothing(project: Path) -> None:
 
 def test_the_fine_tuned_adapter_is_closer_to_the_humans_than_its_base(project: Path) -> None:
     metrics = table(project, "small/metrics")
-    warm = metrics[metrics["temperature"] == 1.0]
+    everybody = (metrics["demographic"] == "all") & (metrics["point_answer"] == "none")
+    warm = metrics[everybody & (metrics["temperature"] == 1.0)]
     kl = warm[warm["measure"] == "kl"].groupby("adapter")["value"].mean()
     assert kl["s~qlora"] < 0.6 * kl["s~pretrained"]
     success = warm[warm["measure"] == "success_rate"].groupby("adapter")["value"].min()

@@ -35,6 +35,7 @@ FOR_CALLERS = {
 """Functions that make an error for whoever calls them: each of their calls is an error of its own."""
 
 LEFT_OUT = {
+    "specs/baselines.py": "studies are not on this page",
     "specs/study.py": "studies are not on this page",
     "specs/simulation.py": "the facts of simulated answers are not on this page",
     "specs/project.py": "the project's folder is not on this page",

@@ -144,6 +144,7 @@ QUESTIONS = [
         f"{SCALE}\n    dont_know: {{values: [99], as: answer, number: 99, label: I do not know}}",
     ),
     in_codebook("`before` names no earlier question", ANSWER, f"{ANSWER}\n    before: likes"),
+    in_codebook("`before` names a question on another scale", OPTIONS, f"{OPTIONS}\n    before: hunger"),
     in_codebook("A field has the name of a placeholder", ANSWER, f"{ANSWER}\n    fields: {{low: one}}"),
     in_codebook(
         "A question with an unknown placeholder of its own", SCALE, f'{SCALE}\n    user: "How {{much}}?"'

@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evsim_assets.metrics.agreement import population_histograms, score
+from evsim_assets.metrics.agreement import population_histograms
+from evsim_assets.metrics.agreement import score as score_all
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import AdapterSpec
+from tests.metrics.simulated_survey import a_survey
 
 NATIVE = AdapterSpec(model="s", method="qlora").factors
 DIGIT = AdapterSpec(model="s", method="qlora", answers="digit").factors
@@ -23,6 +25,7 @@ def prompts(answers, split="test", high=4, digits=None):
             "held_out": None,
             "question": "q",
             "order": 0,
+            "intervention": None,
             "template": "default",
             "weight": 1.0,
             "answer": answers,
@@ -63,6 +66,21 @@ def generations(answers, made_by="distribution", replicate=0, temperature=1.0):
             "made_by": made_by,
         }
     )
+
+
+def nothing_known(asked):
+    """The people who were asked, none of whom has told anything of themselves."""
+    return pd.DataFrame({"participant": sorted(asked["participant"].unique())})
+
+
+def scored(asked, read, drawn, factors=NATIVE, people=None, **more):
+    people = nothing_known(asked) if people is None else people
+    return score_all(asked, people, read, drawn, factors, **({"seed": 0, "resamples": 50} | more))
+
+
+def score(*given, **more):
+    """The metrics of everybody."""
+    return scored(*given, **more).metrics
 
 
 def value(table, measure, point="none", column="value"):
@@ -207,3 +225,99 @@ def test_missing_generations_leave_only_the_sample_measures_null():
     table = score(prompts([0, 1]), distributions(EYE[[0, 1]]), generations([]), NATIVE)
     assert "no generations" in value(table, "rmse", "sample", "reason")
     assert value(table, "rmse", "mean") == 0
+
+
+def test_modes_and_the_population_of_everybodys_point_answer_by_hand():
+    p = [[0.4, 0, 0, 0.3, 0.3], [0, 0.3, 0.3, 0.4, 0]]  # means 2.1 and 2.1, medians 3 and 2, modes 0 and 3
+    table = score(prompts([0, 3]), distributions(p), generations([4, 1]), NATIVE)
+    assert value(table, "rmse", "mode") == 0
+    assert value(table, "w1", "mode") == 0
+    assert value(table, "w1", "mean") == pytest.approx((2 + 1) / 2)  # both count at 2: from 0 and from 3
+    assert value(table, "w1", "median") == pytest.approx((2 + 0) / 2)
+    assert value(table, "w1", "sample") == pytest.approx((1 + 1) / 2)
+    assert value(table, "sd_ratio", "mode") == 1 and value(table, "sd_ratio", "mean") == 0
+    counts = np.array([1.5, 0.5, 0.5, 1.5, 0.5]) / 4.5
+    means = np.array([0.5, 0.5, 2.5, 0.5, 0.5]) / 4.5
+    assert value(table, "kl", "mean") == pytest.approx((counts * np.log(counts / means)).sum())
+    assert value(table, "nll") == pytest.approx(-np.log([0.99 * 0.4 + 0.002, 0.99 * 0.4 + 0.002]).mean())
+
+
+SURVEY = a_survey(people=40, each=3, seed=7, weights=True)
+
+
+def test_no_value_depends_on_the_order_of_any_rows():
+    asked, people, read, drawn = SURVEY
+    two = pd.concat([read, read.assign(temperature=0.5)])
+    more = pd.concat([drawn, drawn.assign(temperature=0.5)])
+    one = score_all(asked, people, two, more, NATIVE, seed=1, resamples=30)
+    mixed = [table.sample(frac=1, random_state=9) for table in (asked, people, two, more)]
+    other = score_all(*mixed, NATIVE, seed=1, resamples=30)
+    pd.testing.assert_frame_equal(one.metrics, other.metrics, check_exact=True)
+    pd.testing.assert_frame_equal(one.replicates, other.replicates, check_exact=True)
+
+
+@pytest.mark.parametrize("engine", [None, "generate"])
+def test_files_of_generations_are_scored_as_their_table_is(tmp_path, engine):
+    asked, people, read, drawn = SURVEY
+    drawn = drawn if engine is None else drawn.assign(made_by=engine)
+    both = pd.concat([drawn, drawn.iloc[::-1].assign(temperature=0.5)], ignore_index=True)
+    two = pd.concat([read, read.assign(temperature=0.5)])
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    both.iloc[:500].to_parquet(files[0], row_group_size=70)  # the second temperature begins within the first
+    both.iloc[500:].to_parquet(files[1])
+    assert both.iloc[:500]["temperature"].nunique() == 2 or len(drawn) >= 500
+    table = score_all(asked, people, two, both, NATIVE, seed=1, resamples=10).metrics
+    of_files = score_all(asked, people, two, files, NATIVE, seed=1, resamples=10).metrics
+    pd.testing.assert_frame_equal(of_files, table, check_exact=True)
+    decoded = table[(table["measure"] == "success_rate") & (table["demographic"] == "all")]
+    assert decoded["value"].between(0.5, 1).all()
+
+
+def test_when_everybody_gives_one_answer_every_measure_has_a_value_or_says_why():
+    table = score(prompts([2, 2, 2]), distributions(EYE[[2, 2, 2]]), generations([2, 2, 2]), NATIVE)
+    for measure in ("kl", "w1", "js", "tv", "crps", "kl_corrected"):
+        assert value(table, measure) == pytest.approx(0)
+        assert value(table, measure, column="low") == pytest.approx(0, abs=1e-6)
+    assert value(table, "sd_ratio", column="reason") == "all humans gave the same answer"
+    assert "no correlation" in value(table, "spearman", "mode", "reason")
+    assert (table["value"].isna() == table["reason"].notna()).all()
+
+
+def test_one_participant_has_values_but_no_intervals_and_the_rows_say_so():
+    table = score(prompts([1]), distributions([[0, 0.5, 0.5, 0, 0]]), generations([3]), NATIVE)
+    assert value(table, "w1") == pytest.approx(0.5) and value(table, "rmse", "sample") == 2
+    assert table["low"].isna().all() and table["high"].isna().all()
+    assert table["reason"].notna().all()
+    assert value(table, "w1", column="reason") == "only 1 test participant, so no interval"
+    assert np.isnan(value(table, "kl_corrected"))
+
+
+def test_an_adapter_that_never_answers_has_named_reasons_in_every_group():
+    asked = prompts([1, 2, 3, 4])
+    people = nothing_known(asked).assign(side=["a", "a", "b", "b"])
+    silent = generations([None] * 4, made_by="decode")
+    table = scored(asked, distributions(np.zeros((4, 5)), [1] * 4), silent, people=people).metrics
+    told = table.groupby(["demographic", "level"])["measure"].size()
+    assert len(told) == 3 and told.nunique() == 1
+    assert (table["value"].isna() == table["reason"].notna()).all()
+    known = table.loc[table["value"].notna(), "measure"]
+    assert set(known) == {"success_rate", "off_scale", "no_number", "unexpanded", "n_failed"}
+
+
+def test_questions_whose_answers_all_weigh_nothing_have_rows_that_say_so():
+    asked = pd.concat(
+        [prompts([1, 2]), prompts([3, 4]).assign(question="r", prompt_id=["r0", "r1"], weight=0.0, order=1)]
+    )
+    table = score(asked, distributions(EYE[[1, 2]]), generations([1, 2]), NATIVE)
+    weightless = table[table["question"] == "r"]
+    assert weightless["value"].isna().all() and len(weightless)
+    assert set(weightless["reason"]) == {"all test answers have a survey weight of 0"}
+    assert table[table["question"] == "q"]["value"].notna().any()
+
+
+def test_an_only_prompt_of_an_intervention_keeps_its_persona():
+    asked = prompts([0, 4]).assign(intervention=["one", "two"])
+    table = score(asked, distributions(EYE[[0, 4]]), generations([0, 4]), NATIVE)
+    assert value(table, "rmse", "mean", "shuffled_persona") == 0
+    together = score(prompts([0, 4]), distributions(EYE[[0, 4]]), generations([0, 4]), NATIVE)
+    assert 0 < value(together, "rmse", "mean", "shuffled_persona") < 4

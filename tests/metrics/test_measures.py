@@ -6,14 +6,17 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from evsim_assets.metrics.measures import (
+    NLL_FLOOR,
     answer_counts,
     crps,
     distribution_means,
     distribution_medians,
+    distribution_modes,
     js,
     kl,
     mae,
     missing_measure_reason,
+    nll,
     population_measures,
     rebin,
     rmse,
@@ -133,6 +136,51 @@ def test_crps_equals_mean_distance_less_half_the_spread():
     for answer in values:
         expected = p @ np.abs(values - answer) - between / 2
         assert crps(values, p[None, :], [answer])[0] == pytest.approx(expected)
+
+
+def test_crps_is_the_integral_of_the_squared_distance_of_both_cumulative_functions():
+    values, p, answer = np.array([0.0, 1.0, 4.0, 9.0]), np.array([0.2, 0.3, 0.1, 0.4]), 4.0
+    fine = (np.arange(90_000) + 0.5) / 10_000  # midpoints of steps, so exact for step functions
+    below = np.array([p[values <= v].sum() for v in fine[::1000]]).repeat(1000)
+    integral = ((below - (fine >= answer)) ** 2).sum() / 10_000
+    assert crps(values, p[None], [answer])[0] == pytest.approx(integral, abs=1e-3)
+
+
+def test_nll_is_the_logarithm_of_the_answers_probability_and_never_infinite():
+    p = np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    scored = nll([1, 2, 3], p, [2, 3, 1])
+    spread = NLL_FLOOR / 3
+    by_hand = [0.99 * 0.25 + spread, 0.99 + spread, spread]
+    assert NLL_FLOOR == 0.01 and scored.tolist() == pytest.approx((-np.log(by_hand)).tolist())
+    assert nll([1, 2, 3], p[:1], [2], floor=0)[0] == pytest.approx(np.log(4))
+    with pytest.raises(BadInput, match="not among"):
+        nll([1, 2, 3], p[:1], [4])
+
+
+def test_many_replicates_are_measured_at_once_as_one_by_one():
+    rng = np.random.default_rng(4)
+    human, models = rng.integers(0, 9, (5, 101)).astype(float), rng.random((3, 5, 101))
+    together = population_measures(RATING, human, models)
+    for name, values in together.items():
+        for m, replicate in np.ndindex(3, 5):
+            alone = population_measures(RATING, human[replicate], models[m, replicate])[name]
+            assert values[m, replicate] == pytest.approx(alone)
+
+
+def test_single_precision_is_kept_and_near_enough():
+    rng = np.random.default_rng(5)
+    human, model = rng.integers(0, 99, (4, 101)).astype(float), rng.random((4, 101))
+    light = population_measures(RATING, human.astype(np.float32), model.astype(np.float32))
+    for name, values in population_measures(RATING, human, model).items():
+        assert light[name] == pytest.approx(values, rel=1e-4, abs=1e-5)
+
+
+def test_only_the_measures_asked_for_are_taken():
+    assert set(population_measures(DIGITS, np.ones(10), np.ones(10), ("kl", "w1"))) == {"kl", "w1"}
+
+
+def test_a_mode_is_the_most_likely_answer_and_the_lowest_of_several():
+    assert distribution_modes([0, 5, 10], [[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]]).tolist() == [5, 0]
 
 
 def test_means_and_medians_of_distributions():

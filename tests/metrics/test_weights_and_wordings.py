@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from evsim_assets.metrics.agreement import population_histograms, score
+from evsim_assets.metrics.agreement import population_histograms
+from evsim_assets.metrics.agreement import score as score_all
 from evsim_assets.metrics.human_answers import each_answer_once, human_answers
 from evsim_assets.metrics.measures import spearman
-from evsim_assets.metrics.noise_floor import noise_floor
-from evsim_assets.metrics.nulls import score_nulls
+from evsim_assets.metrics.noise_floor import noise_floor as floors_of
+from evsim_assets.metrics.nulls import score_nulls as nulls_of
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import AdapterSpec
 
@@ -29,6 +30,7 @@ def prompts(answers, split="test", weights=1.0, ids=None, high=4):
             "held_out": None,
             "question": "q",
             "order": 0,
+            "intervention": None,
             "template": "default",
             "weight": weights,
             "answer": answers,
@@ -81,6 +83,22 @@ def people(weights):
     return prompts(answers, weights=weights)
 
 
+def nothing_known(asked):
+    return pd.DataFrame({"participant": asked["participant"].unique()})
+
+
+def score(asked, read, drawn, factors):
+    return score_all(asked, nothing_known(asked), read, drawn, factors, seed=0, resamples=20).metrics
+
+
+def score_nulls(asked):
+    return nulls_of(asked, nothing_known(asked), [], seed=0)
+
+
+def noise_floor(asked, seed, resamples):
+    return floors_of(asked, nothing_known(asked), [], seed, resamples)
+
+
 def repeated(table, times):
     """Every row as often as `times` says, as prompts of their own."""
     rows = table.loc[table.index.repeat(times)].copy()
@@ -99,10 +117,11 @@ def test_an_answer_of_weight_three_counts_as_three_answers_do():
     weighted = values(score(asked, read, said, NATIVE))
     copies = repeated(read, times), repeated(said, np.tile(times, 2))
     plain = values(score(repeated(asked, times).assign(weight=1.0), *copies, NATIVE))
-    smoothed = ["kl"]  # by half a count, and there are more counts
+    smoothed = ["kl", "kl_corrected"]  # by half a count, and there are more counts
     same = [key for key in weighted.index if key[1] not in [*smoothed, "n_failed"]]
     assert weighted[same].to_numpy(float) == pytest.approx(plain[same].to_numpy(float), nan_ok=True)
-    assert {"w1", "sd_ratio", "crps", "spearman", "rmse", "success_rate", "no_number"} <= {k[1] for k in same}
+    told = {"w1", "sd_ratio", "crps", "nll", "spearman", "rmse", "mae", "success_rate", "no_number"}
+    assert told <= {measure for _, measure in same}
 
 
 def test_weighted_kl_is_scipys_of_the_weighted_counts_brought_to_as_many_as_there_are_answers():
@@ -181,7 +200,8 @@ def test_an_adapter_is_scored_on_the_prompts_in_its_own_wording():
         table = score(both, read, said, factors)
         pd.testing.assert_frame_equal(table, score(own, read, said, factors))
         assert set(table["template"]) == {factors["template"]}
-        assert set(table[table["measure"] == "kl"]["n"]) == {60}
+        whole = (table["measure"] == "kl") & (table["point_answer"] == "none")
+        assert table[whole]["n"].tolist() == [60]
     with pytest.raises(BadInput, match="adapter's wording"):
         score(asked, read, said, PLAIN)
 

@@ -12,7 +12,7 @@ interval can go below 0, and those that are made narrower miss where a person's 
 MEASURES = {"kl_corrected", "js", "w1", "sd_ratio", "crps", "rmse"}
 each_scenario = pytest.mark.parametrize(
     ("scenario", "repetitions"),
-    [(Scenario(150, 1, False), 500), (Scenario(600, 1, True), 200)],
+    [(Scenario(150, 1, False), 200), (Scenario(600, 1, True), 200)],
     ids=lambda value: getattr(value, "name", ""),
 )
 

@@ -365,7 +365,7 @@ def test_intervals_hold_the_truth_in_nineteen_cases_of_twenty(
     survey: SurveySpec, tmp_path: Path, strength: float
 ) -> None:
     """People with one to three answers of one mind; the truth is the population's, from the normal law."""
-    rng, repetitions = np.random.default_rng(13), 125
+    rng, repetitions = np.random.default_rng(13), 80
     before = np.array([0.35, 0.25, 0.2, 0.15, 0.05])
     after = before + strength * np.array([-0.15, 0.05, -0.05, 0.05, 0.1])
     cells = np.diff(stats.norm.cdf([-np.inf, *range(5, 100, 10), np.inf], [[50], [50 + 10 * strength]], 25))
@@ -390,4 +390,4 @@ def test_intervals_hold_the_truth_in_nineteen_cases_of_twenty(
             held[place] += found["low"] <= value <= found["high"]
     shares_held = {place: count / repetitions for place, count in held.items()}
     # 0.95 give or take two and a half of its standard errors
-    assert all(0.90 <= share <= 0.99 for share in shares_held.values()), shares_held
+    assert all(0.89 <= share <= 0.995 for share in shares_held.values()), shares_held

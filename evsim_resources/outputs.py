@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 
 OWNERS = ["team:evsim"]
 PREVIEW_ROWS = 5
+LISTED = 8
+"""Longer lists in a table's cell are counted, not shown."""
 SIMULATED = "SIMULATED answers, no real people."
 
 
@@ -133,6 +135,8 @@ def _markdown(table: pd.DataFrame) -> str:
     def cell(value: Any) -> str:
         if isinstance(value, float):
             return f"{value:.4g}"
+        if hasattr(value, "__len__") and not isinstance(value, str) and len(value) > LISTED:
+            return f"{len(value)} values"
         text = str(value).replace("|", "\\|").replace("\n", " ")
         return text if len(text) <= 80 else text[:79] + "…"
 

@@ -74,7 +74,7 @@ def bias_figure(bias: pd.DataFrame, *, title: str, simulated: bool, measure: str
         axis.grid(axis="y", visible=False)
         axis.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=8)
         axis.set_ylim(len(names) - 0.5, -0.5)
-        axis.set_xlabel(f"amplification ({measure}): spread between groups, simulated over human", fontsize=9)
+        axis.set_xlabel(f"amplification ({measure}): simulated over human spread", fontsize=9)
     note = "dashed: 1, the groups differ as they do among humans"
     if (chosen["amplification"].notna() & chosen["low"].isna()).any():
         note += "; no bar: too uncertain for one"

@@ -1,7 +1,7 @@
 """The audit of answers that were taken to end unread: which prompts, and what it found.
 
-Belongs here: the choice of prompts that are read in full, and the judgement. Not here: reading
-(`distributions.py`), where a number is taken to end (`number_walk.py`).
+Belongs here: the choice of prompts that are read to the ends of their numbers, and the judgement. Not here:
+reading (`distributions.py`), where a number is taken to end (`number_walk.py`).
 
 A model that was trained on numbers of a scale ends them there: behind the second digit of 0–100 hardly any
 mass goes on. `reading: audited` leaves that unread, which saves most of the continuations, and shows on
@@ -32,7 +32,7 @@ def unread_at_most(audit: Audit) -> float:
 class AuditFound:
     """What the audit of P prompts at T temperatures found.
 
-    `prompts`: how many were read in full, and of those `random` drawn by keyed hash, the others because they
+    `prompts`: how many were read on, and of those `random` drawn by keyed hash, the others because they
     look unlike the rest. `largest` (T,): the largest mass, among all of them, that goes on behind an answer
     taken to end there; `mean` (T,): the mean over the random ones. `all_in_full`: that was above `limit`, and
     so every prompt was read in full.
@@ -47,7 +47,7 @@ class AuditFound:
 
 
 def to_audit(audit: Audit, tokens: Sequence[Sequence[int]], unlike: Floats) -> tuple[Ints, int]:
-    """The numbers of the prompts to read in full, and how many of them, the first, are random.
+    """The numbers of the prompts to read on, and how many of them, the first, are random.
 
     `unlike` (P,): how little a prompt's distribution looks like those of the others; the largest are taken.
     Which are random follows from their tokens alone.

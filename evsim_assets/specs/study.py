@@ -223,9 +223,9 @@ Temperatures = Annotated[
 
 
 class Audit(Spec):
-    """Which prompts are read in full where answers are read `audited`: a random `share` of them, at least
-    `at_least`, and as many again that look the least like the others; the mass that the audit finds must stay
-    below `limit`, or all (of a shard) are read in full."""
+    """Which prompts are read to their ends where answers are read `audited`: a random `share` of them, at
+    least `at_least`, and as many again that look the least like the others; the mass that the audit finds
+    must stay below `limit`, or all (of a shard) are read in full."""
 
     share: Annotated[float, Field(gt=0, le=1)] = 0.02
     at_least: Annotated[int, Field(ge=1)] = 20

@@ -32,6 +32,8 @@ def test_markdown_is_one_line_a_row_whatever_the_cells_hold() -> None:
     lines = markdown(TABLE).value.splitlines()
     assert lines[:3] == ["| name | share |", "|---|---|", r"| a\|b | 0.3333 |"]
     assert lines[3] == "| " + "x" * 79 + "… | 2 |"
+    lists = pd.DataFrame({"p": [[0.01] * 101, [0, 1]]})
+    assert markdown(lists).value.splitlines()[2:] == ["| 101 values |", "| [0, 1] |"]
 
 
 def test_a_picture_is_inline() -> None:

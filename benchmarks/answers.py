@@ -10,7 +10,7 @@ threads, one process, in turns. Needs Llama 2's `tokenizer.model`, which its lic
 repository: --tokenizer names its folder.
 
 - *evsim, full* leaves at most 1e-6 of a prompt's distribution unread; *evsim, audited* takes numbers to end
-  where no further digit could make an answer, and reads some prompts in full (`docs/answers.md`). Both at
+  where no further digit could make an answer, and reads on for some prompts (`docs/answers.md`). Both at
   one temperature (1), at five (0, 0.25, … 1) and at eleven (0, 0.1, … 1).
 - *generate* writes one text a prompt (8 new tokens, the whole vocabulary, stopping where all of a batch have
   ended), once for every temperature, greedily at 0; prompts sorted by length, the fastest of several batch

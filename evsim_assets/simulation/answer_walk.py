@@ -220,8 +220,8 @@ def _worth_reading(
 ) -> Steps:
     """Settle the steps whose fate is certain, or too unlikely to be read; return the others.
 
-    `unread` (R, T): what so far was left unread of each prompt; this level's is added. Behind t tokens it is
-    at most 1 − 2⁻ᵗ of the tolerance, so that something is left for the levels below.
+    `unread` (R, T): what so far was left unread of each prompt for its tolerance; this level's is added.
+    Behind t tokens it is at most 1 − 2⁻ᵗ of the tolerance, so that something is left for the levels below.
     """
     row = level.nodes.row[steps.parent]
     prompt = read.prompt[row]
@@ -239,25 +239,25 @@ def _worth_reading(
     settle_some(np.where(taken, likely, 0), steps.outcome, taken=True)
     likely[taken] = 0
     allowed = walk.tolerance[read.prompt, None] * (1 - 0.5 ** path.shape[1]) - unread
-    negligible = _negligible(row, likely, allowed)
-    left = np.where(negligible, likely, 0)
-    settle_some(left, np.full(len(row), UNEXPANDED))
-    np.add.at(unread, row, left)
-    likely[negligible] = 0
+    negligible, too_many = _negligible(row, likely, allowed)
+    np.add.at(unread, row, np.where(negligible, likely, 0))
+    left = negligible | too_many
+    settle_some(np.where(left, likely, 0), np.full(len(row), UNEXPANDED))
+    likely[left] = 0
     chosen = np.flatnonzero((likely.max(1, initial=0) > 0) & steps.followed)
     return replace(steps.take(chosen), mass=likely[chosen])
 
 
-def _negligible(row: Ints, mass: Floats, allowed: Floats) -> Bools:
-    """Bool (m, T): of every row and temperature the smallest masses, together at most what is `allowed`
+def _negligible(row: Ints, mass: Floats, allowed: Floats) -> tuple[Bools, Bools]:
+    """Bool (m, T) twice: of every row and temperature the smallest masses, together at most what is `allowed`
     (R, T), and those behind the WIDEST largest. `row` (m,) ascends; `mass` (m, T)."""
-    found = np.zeros(mass.shape, dtype=bool)
+    negligible, too_many = np.zeros((2, *mass.shape), dtype=bool)
     first, behind = np.searchsorted(row, row), np.searchsorted(row, row, side="right")
-    too_many = np.arange(len(row)) < behind - WIDEST
     for t in range(mass.shape[1]):
         order = np.lexsort((mass[:, t], row))
         total = np.cumsum(mass[order, t])
         so_far = total - np.concatenate([[0.0], total])[first]
         limit = allowed[row, t]
-        found[order, t] = ((so_far <= limit) & (limit > 0)) | too_many
-    return found
+        negligible[order, t] = (so_far <= limit) & (limit > 0)
+        too_many[order, t] = np.arange(len(row)) < behind - WIDEST
+    return negligible, too_many

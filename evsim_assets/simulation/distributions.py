@@ -138,10 +138,11 @@ def _audited(
     `taken` are put right."""
 
     def put_right(numbers: Ints, read: Callable[[AskedPrompts], Masses]) -> Masses:
-        """And what went on behind answers taken to end, or was left unread: (len(numbers), T)."""
+        """And at most what went on behind answers taken to end: (len(numbers), T). What was left unread
+        before may be among the answers now, and hide as much that went on."""
         full, before = read(asked.only(numbers.tolist()))[numbers], mass[numbers]
         mass[numbers], taken[numbers] = full, 0
-        goes_on: Masses = np.clip((before - full)[:, :-3].sum(1), 0, None)
+        goes_on: Masses = np.clip((before - full)[:, :-3].sum(1) + before[:, -1], 0, None)
         return goes_on
 
     unlike = mass[:, -3:].sum(1).max(1, initial=0)
@@ -158,7 +159,7 @@ def walk_of(
     asked: AskedPrompts,
     temperatures: Sequence[float],
     decoding: Decoding,
-    tolerance: float,
+    tolerance: float | Masses,
     batch_tokens: int,
     within: Bools | None = None,
     brief: Bools | None = None,
@@ -166,6 +167,7 @@ def walk_of(
     """How the prompts are walked: numbers and, where there are any, labels.
 
     Args:
+        tolerance: of all prompts, or one each (P,).
         within, brief: see `NumberAnswers`.
     """
     from evsim_assets.simulation.answer_walk import Walk
@@ -179,8 +181,6 @@ def walk_of(
         kinds.append(LabelAnswers(LabelTree(token_bytes(tokenizer, numbers.silent)), asked.labels))
     limit = np.maximum(decoding.max_new_tokens, asked.label_tokens)
     at_most = np.full(len(asked.tokens), tolerance)
-    if brief is not None:  # the audit bounds what is left out of these much less closely
-        at_most[brief] = max(tolerance, unread_at_most(decoding.audit))
     return Walk(kinds, by_label, limit, numbers.silent, temperatures, decoding, at_most, batch_tokens)
 
 

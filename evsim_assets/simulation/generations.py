@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from evsim_assets.simulation.asked import AskedPrompts, asked_prompts, row_labels, row_scales
+from evsim_assets.simulation.audit import unread_at_most
 from evsim_assets.simulation.distributions import BATCH_TOKENS, Progress, walk_of
 from evsim_assets.simulation.labels import first_label
 from evsim_assets.simulation.numbers import number_in
@@ -228,15 +229,20 @@ def _continued(
     assert task.distributions is not None
     within, brief = np.zeros((2, len(of_rows.tokens)), dtype=bool)
     within[number[draws.outcome != NO_ANSWER]] = True
-    if "taken" in task.distributions:  # such answers were not read on, and so are not here
-        brief[of_rows.of_row] = task.distributions["taken"].to_numpy()[rows] > 0
+    tolerance = np.full(len(of_rows.tokens), task.tolerance)
+    if task.decoding.reading == "audited":  # prompts are walked as they were read
+        read = task.distributions.iloc[rows]
+        brief[of_rows.of_row] = read["taken"] > 0
+        nearly = brief.copy()
+        nearly[of_rows.of_row] |= (read["unexpanded"] > task.tolerance).to_numpy()
+        tolerance[nearly] = max(task.tolerance, unread_at_most(task.decoding.audit))
     walk = walk_of(
         model,
         tokenizer,
         of_rows,
         [task.temperature],
         task.decoding,
-        task.tolerance,
+        tolerance,
         task.batch_tokens,
         within,
         brief,

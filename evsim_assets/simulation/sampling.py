@@ -60,7 +60,7 @@ def token_probabilities(
             if temperature <= reach / 2:  # most tokens are out of reach of colder temperatures
                 in_reach = (near.amax(0) > -FAR * temperature).nonzero()[:, 0]
                 near, reach = near.index_select(1, in_reach), temperature
-            # `softmax` does not sum in pairs, as `sum` does: it is 1e-5 off where many tokens share a mass
+            # `softmax` does not sum in pairs, as `sum` does: of 100,000 equal tokens it is 1e-5 off
             total = (near / temperature).exp_().sum(-1, keepdim=True)
             p[some, t] = (wanted / temperature).exp_() / total
     return p

@@ -112,9 +112,9 @@ def audit_summary(temperatures: Sequence[float], audits: Sequence[Mapping[str, A
     """What the audits of all shards found (their notes), together: a row a temperature.
 
     Returns:
-        temperature | prompts (read in full) | random (of those, drawn at random) | largest (mass that goes on
-        behind answers taken to end) | mean (over the random ones) | read_anew (shards that were read in full
-        because of it).
+        temperature | prompts (read to their ends) | random (of those, drawn at random) | largest (most mass
+        that may go on behind answers taken to end) | mean (over the random ones) | read_anew (shards that were
+        read in full because of it).
     """
     drawn = [audit["random"] for audit in audits]
     return pd.DataFrame(

@@ -238,8 +238,8 @@ class Decoding(Spec):
     `engine`: what makes generations. `exact` draws them from the answer distribution and decodes what that
     does not cover; `decode` decodes every one with transformers' `generate`, and `vllm` with vLLM (CUDA).
     `reading`: `full` leaves at most `tolerance` of a prompt's distribution unread; `audited` takes numbers
-    to end where no further digit could make an answer, reads some prompts in full (`audit`), and leaves a
-    tenth of the audit's limit unread elsewhere.
+    to end where no further digit could make an answer, reads on behind them for some prompts (`audit`), and
+    leaves at most a tenth of the audit's limit unread.
     """
 
     max_new_tokens: Annotated[int, Field(ge=4)] = 8

@@ -78,7 +78,7 @@ def test_killed_again_and_again_at_random_moments_it_ends_with_the_same_bytes(
     given: dict[str, Any] = {"checkpoint_seconds": 0.0}
     finished(started(base, spec, tmp_path / "whole", tmp_path / "other", **given))
     kills = 0
-    for _ in range(6):
+    for _ in range(4):
         step = _last(tmp_path / "work") + chance.randint(1, 2)
         late = chance.uniform(0, 0.2)
 
@@ -90,7 +90,7 @@ def test_killed_again_and_again_at_random_moments_it_ends_with_the_same_bytes(
 
         kills += killed_when(started(base, spec, tmp_path / "adapter", tmp_path / "work", **given), now)
     finished(started(base, spec, tmp_path / "adapter", tmp_path / "work", **given))
-    assert kills >= 3
+    assert kills >= 2
     assert any(sentence.startswith("resumed at step") for sentence in said(tmp_path / "adapter"))
     assert _files(tmp_path / "adapter") == _files(tmp_path / "whole")
 

@@ -14,13 +14,15 @@ REAL = ROOT.parent / "shared" / "surveys"
 STUDY = """
 survey: {survey}
 title: Real answers, tiny model
-sample: {{train: {train}, validation: 10, test: 20}}
+sample: {{train: {train}, validation: 10, test: 10}}
 models: {{s: {{path: data/models/s}}}}
 training: {{rank: 8, learning_rate: 3.0e-3, epochs: 1, evaluations_per_epoch: 1, max_grad_norm: 1.0}}
 adapters:
   - {{models: [s], method: pretrained, templates: [{templates}]}}
   - {{models: [s], method: qlora, templates: [{templates}]}}
 temperatures: [0, 1]
+decoding: {{tolerance: 1.0e-4}}
+parity: {{prompts: 2}}
 """
 pytestmark = [
     pytest.mark.slow,

@@ -12,8 +12,11 @@ import pandas as pd
 CURVE = ["algorithm", "question", "answers", "reading"]
 MEASURES = ["kl", "rmse", "w1", "mae", "crps", "nll"]
 CHOOSING = ("rmse", "kl")
+"""By what settings are chosen; those that predict a distribution also by crps and nll."""
+OF_DISTRIBUTIONS = ("crps", "nll")
+VALIDATED = ("kl", "rmse", *OF_DISTRIBUTIONS)
 CURVE_COLUMNS = [*CURVE, "setting", *MEASURES, "on_front", *(f"chosen_by_{m}" for m in CHOOSING)]
-CHOSEN_COLUMNS = [*CURVE, "chosen_by", "setting", "validation_kl", "validation_rmse", *MEASURES]
+CHOSEN_COLUMNS = [*CURVE, "chosen_by", "setting", *(f"validation_{m}" for m in VALIDATED), *MEASURES]
 
 
 def baseline_curves(fits: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +46,8 @@ def pareto_front(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 def chosen_on_validation(fits: pd.DataFrame) -> pd.DataFrame:
     """Per algorithm, question, scale and reading, the setting best on validation, with its test figures.
 
-    CHOSEN_COLUMNS, two rows a curve: `chosen_by` is `rmse` or `kl`. Never chosen on test, so that a
+    CHOSEN_COLUMNS, two rows a curve: `chosen_by` is `rmse` or `kl`; two more, `crps` and `nll`, of models
+    that predict a distribution. Never chosen on test, so that a
     model is not held against a setting picked for the very answers it is scored on. Ties go to the
     first setting of the grid.
     """
@@ -54,7 +58,7 @@ def chosen_on_validation(fits: pd.DataFrame) -> pd.DataFrame:
     wide = fits.pivot(index=[*CURVE, "setting"], columns="split", values=MEASURES)
     order = fits.drop_duplicates([*CURVE, "setting"]).set_index([*CURVE, "setting"]).index
     wide = wide.reindex(order)
-    for measure in CHOOSING:
+    for measure in (*CHOOSING, *OF_DISTRIBUTIONS):
         seen = wide[wide[(measure, "validation")].notna() & wide[(measure, "test")].notna()]
         for _, part in seen.groupby(level=CURVE, sort=False):
             best = int(part[(measure, "validation")].astype(float).to_numpy().argmin())
@@ -67,7 +71,7 @@ def _chosen_row(row: pd.DataFrame, measure: str) -> pd.DataFrame:
     flat = pd.DataFrame(
         {
             "chosen_by": measure,
-            **{f"validation_{m}": row[(m, "validation")].astype(float) for m in ("kl", "rmse")},
+            **{f"validation_{m}": row[(m, "validation")].astype(float) for m in VALIDATED},
             **{m: row[(m, "test")].astype(float) for m in MEASURES},
         }
     )

@@ -45,7 +45,8 @@ def scoreboard(
     - `floor_kl`, `floor_w1`, `uniform_kl`, `uniform_w1`, `uniform_rmse`;
     - `gap_closed_w1`, `gap_closed_kl`: (base − model)/(base − floor) with the uniform null as base;
       `…_pretrained`: with the same model untrained, at the same temperature, in the same wording and on
-      the same answer scale; null where that model is not in the study, or does not lie above the floor;
+      the same answer scale; null where that model is not in the study. Both are null where the base lies
+      within the floor's band: then there is no gap to close;
     - `best_baseline_kl`, `…_rmse`, `…_crps`, `…_nll`: test figures of the algorithm and setting that are
       best by that measure on validation; `best_baseline_kl_by`, … name the algorithm. Null where no
       baseline was chosen by it.
@@ -63,10 +64,12 @@ def scoreboard(
         board = board.merge(_uniform_of(nulls, column, point), on=PLACE, how="left")
     board = _with_untrained(board)
     for measure in GAP_MEASURES:
-        floor = board[f"floor_{measure}"]
-        board[f"gap_closed_{measure}"] = _gap(board[f"uniform_{measure}"], board[measure], floor)
-        board[f"gap_closed_{measure}_pretrained"] = _gap(board[f"untrained_{measure}"], board[measure], floor)
-    board = board.drop(columns=[f"untrained_{m}" for m in GAP_MEASURES])
+        for base, column in (("uniform", ""), ("untrained", "_pretrained")):
+            of_base, highest = board[f"{base}_{measure}"], board[f"floor_{measure}_high"]
+            board[f"gap_closed_{measure}{column}"] = _gap(
+                of_base.where(of_base > highest), board[measure], board[f"floor_{measure}"]
+            )
+        board = board.drop(columns=[f"untrained_{measure}", f"floor_{measure}_high"])
     for measure in CHOSEN_BY:
         board = board.merge(_best_baseline(chosen_baselines, measure), on=PLACE, how="left")
     return board
@@ -101,7 +104,8 @@ def _wide(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _floor_of(floors: pd.DataFrame, measure: str) -> pd.DataFrame:
     rows = floors[floors["measure"] == measure]
-    return rows[[*PLACE, "floor"]].rename(columns={"floor": f"floor_{measure}"})
+    named = {"floor": f"floor_{measure}", "floor_high": f"floor_{measure}_high"}
+    return rows[[*PLACE, *named]].rename(columns=named)
 
 
 def _uniform_of(nulls: pd.DataFrame, measure: str, point: str) -> pd.DataFrame:

@@ -113,8 +113,8 @@ def audit_summary(temperatures: Sequence[float], audits: Sequence[Mapping[str, A
 
     Returns:
         temperature | prompts (read to their ends) | random (of those, drawn at random) | largest (most mass
-        that may go on behind answers taken to end) | mean (over the random ones) | read_anew (shards that were
-        read in full because of it).
+        that may go on behind answers taken to end) | mean (over the random ones) | read_anew (shards that
+        were read in full because of it).
     """
     drawn = [audit["random"] for audit in audits]
     return pd.DataFrame(

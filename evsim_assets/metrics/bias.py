@@ -146,7 +146,9 @@ class _Asked:
         inside = {name: np.array([p in ids for p in self._people]) for name, ids in members.items()}
         counts = {name: int(flags.sum()) for name, flags in inside.items()}
         kept = [name for name, count in counts.items() if count >= LEAST]
-        member = np.array([inside[name] for name in kept], dtype=float).reshape(len(kept), -1).T  # (P, L)
+        member = (
+            np.array([inside[name] for name in kept], dtype=float).reshape(len(kept), len(self._people)).T
+        )
         human = self._means(self._expected.human.answers.astype(float), member)
         model = self._means(self._expected.means, member)
         levels = list(_level_rows(counts, kept, human, model))
@@ -199,10 +201,13 @@ def _level_rows(
 
 
 def _worst(levels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    known = [level for level in levels if not np.isnan(level["difference"])]
-    if not known:
+    """The level that is off by most for certain: whose interval's nearer end lies furthest from 0. None where
+    every interval holds 0; by the differences alone, levels of two people would always be the worst."""
+    certain = [max(level["low"], -level["high"]) for level in levels]
+    sure = [(apart, level) for apart, level in zip(certain, levels, strict=True) if apart > 0]  # no NaN
+    if not sure:
         return {"worst_level": None, "worst_difference": np.nan}
-    worst = max(known, key=lambda level: abs(level["difference"]))
+    _, worst = max(sure, key=lambda pair: pair[0])
     return {"worst_level": worst["level"], "worst_difference": worst["difference"]}
 
 

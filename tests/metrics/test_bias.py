@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from evsim_assets.metrics.bias import BIAS_COLUMNS, LEVEL_COLUMNS, bias
-from evsim_assets.specs.demographics import SEVERAL_SEPARATOR
+from evsim_assets.specs.demographics import SEVERAL_SEPARATOR, Demographic
 from tests.metrics.people_asked import NATIVE, distributions_of, prompts_of, spread_over_two, whole
 
 
@@ -101,6 +101,28 @@ def test_a_level_of_one_person_or_none_has_no_mean_and_a_reason():
     by = levels.set_index("level")["reason"]
     assert by["alone"] == "only 1 test participant" and by["elsewhere"] == "no test participant"
     assert table[["levels", "n"]].iloc[0].tolist() == [2, 4]
+
+
+def test_a_demographic_that_nobody_told_has_rows_that_say_so():
+    prompts, people = asked([10, 20, 30], [None, None, None])
+    who = Demographic(name="group", column="group", options=("a", "b"))
+    table, levels = biased(prompts, people, [10, 20, 30], demographics=[who])
+    assert table["reason"].tolist() == ["fewer than 2 levels have 2 test participants"]
+    assert (table["levels"].item(), table["n"].item()) == (0, 0)
+    assert levels["reason"].tolist() == ["no test participant"] * 2
+
+
+def test_the_worst_level_is_off_for_certain_and_not_the_one_of_two_people():
+    rng = np.random.default_rng(3)
+    groups = ["many"] * 60 + ["two"] * 2
+    answers = [*whole(50 + 10 * rng.normal(size=60)), 10, 90]
+    prompts, people = asked(answers, groups)
+    table, levels = biased(prompts, people, [65] * 60 + [80, 80])
+    off = levels.set_index("level")["difference"]
+    assert off["two"] == 30 and 12 < off["many"] < 18
+    assert table[["worst_level", "worst_difference"]].iloc[0].tolist() == ["many", off["many"]]
+    alone, _ = biased(*asked([10, 90, 20, 80], ["a", "a", "b", "b"]), [60, 60, 60, 60])
+    assert alone["worst_level"].isna().all() and alone["worst_difference"].isna().all()
 
 
 def test_one_level_has_no_spread():

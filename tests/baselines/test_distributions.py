@@ -141,6 +141,6 @@ def test_each_reading_has_its_own_curve_and_choice():
     assert curves.groupby("reading").size().to_dict() == {"mean": 4, "median": 4, "sample": 4}
     chosen = chosen_on_validation(fits)
     assert sorted(zip(chosen["reading"], chosen["chosen_by"], strict=True)) == sorted(
-        (reading, by) for reading in ("mean", "median", "sample") for by in ("kl", "rmse")
+        (reading, by) for reading in ("mean", "median", "sample") for by in ("crps", "kl", "nll", "rmse")
     )
     assert curves["chosen_by_kl"].sum() == 3

@@ -15,7 +15,17 @@ WITH_DAGSTER = (
     "automation.py",
     "code_location.py",
 )
-HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "catboost", "sklearn", "matplotlib", "scipy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "catboost",
+    "sklearn",
+    "matplotlib",
+    "scipy",
+    "numba",
+)
 
 
 def science_modules() -> list[str]:

@@ -28,7 +28,6 @@ KL_BINS = {"kl": distances.BINS, "kl_21": 21, "kl_101": 101}
 POPULATION_MEASURES = (*KL_BINS, "w1", "js", "tv", "sd_ratio")
 CORRECTED = {measure: f"{measure}_corrected" for measure in KL_BINS}
 """Each KL measure, and its name less the bias of finite samples, as a bootstrap finds it."""
-INDIVIDUAL_MEASURES = ("rmse", "mae", "spearman")
 NLL_FLOOR = 0.01
 """The share of every distribution that is spread evenly over its scale before `nll`: half an answer beside
 some fifty. It keeps an impossible answer's penalty finite (ln(101 / 0.01) = 9.2 nats on 0–100), costs a

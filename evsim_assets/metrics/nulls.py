@@ -121,20 +121,6 @@ def score_nulls(
     return table
 
 
-def distribution_rows(
-    scale: Scale, answers: Integers, weights: Floats, probabilities: Floats
-) -> Iterator[dict[str, Any]]:
-    """Measures of distributions (n, K), or of one (K,) given to every person: point_answer, measure, value.
-
-    `answers`, `weights`: (n,), the weights of mean 1. Exact: no draws, so no spearman of a drawn answer.
-    Rows without a value are left out.
-    """
-    given = np.broadcast_to(probabilities, (len(answers), len(scale.answers)))
-    for row in _exact_rows(scale, answers, weights, given, np.arange(len(answers))):
-        if row["value"] is not None:
-            yield {key: row[key] for key in ("point_answer", "measure", "value")}
-
-
 # --- the models ----------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import torch
 from scipy.stats import chisquare
 
 from evsim_assets.prompts.chat import render
+from evsim_assets.simulation.answer_walk import walk_answers
 from evsim_assets.simulation.distributions import answer_distributions, number_tokens
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import Decoding
@@ -165,6 +166,35 @@ def test_what_is_not_read_is_counted_and_bounds_the_error(
     missing = _masses(exact) - _masses(rough)
     assert missing.min() > -1e-6
     assert np.abs(missing.sum(1) - (rough["unexpanded"] - exact["unexpanded"])).max() < 1e-6
+
+
+def test_what_is_cut_for_its_number_leaves_the_tolerance_to_later_levels(
+    byte_level: Any,
+    likes_numbers: Callable[[Any], Any],
+    make_prompts: Callable[..., pd.DataFrame],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("evsim_assets.simulation.answer_walk.WIDEST", 2)
+    model, prompts = likes_numbers(byte_level), make_prompts(3, 2, high=100)
+    counts: list[int] = []
+
+    def counted(*given: Any) -> int:
+        counts.append(walk_answers(*given))
+        return counts[-1]
+
+    monkeypatch.setattr("evsim_assets.simulation.answer_walk.walk_answers", counted)
+    for tolerance in (1e-9, 0.1):
+        found = answer_distributions(
+            model,
+            byte_level,
+            prompts,
+            digit_answers=False,
+            temperatures=(1.0,),
+            decoding=Decoding(),
+            tolerance=tolerance,
+        )
+        assert found["unexpanded"].min() > 0.1, "two continuations a level are too few for this model"
+    assert counts[1] < counts[0]
 
 
 def test_no_prompt_depends_on_its_neighbours_or_on_the_other_temperatures(

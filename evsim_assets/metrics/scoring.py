@@ -56,9 +56,9 @@ of as many participants as there are, and once more for the value, to speak of t
 are not smooth where two populations meet, and no shift is right for the population there: theirs speak of as
 many participants, and that of w1 covers best as it comes (`benchmarks/interval_coverage.py`)."""
 OF_GROUPS = 0.4
-"""The share of the replicates, the first of them, that a demographic group's intervals are made of: there are
-many groups. Where replicates are normal, chance moves an end by √(0.025 · 0.975 / B) / φ(1.96) standard errors:
-0.13 of 400 replicates, 0.08 of 1,000."""
+"""The share of the replicates, the first of them, that a demographic group's intervals are made of, as there
+are many groups. Where replicates are normal, chance moves an end by √(0.025 · 0.975 / B) / φ(1.96) standard
+errors: 0.13 of 400 replicates, 0.08 of 1,000."""
 HIGHEST = {"js": float(np.log(2)), "tv": 1.0}
 """Where a measure of populations ends; all begin at 0."""
 

@@ -3,11 +3,11 @@
     pip install -e '.[benchmarks]'
     python benchmarks/answers.py [--quick] [--tokenizer FOLDER]
 
-EV-shift's prompts in Llama 2's tokens (six a participant), a Llama of hidden 512, 4 layers and 32,000 words
-with random weights and an adapter that is trained here on the answers of other participants until it answers
-with numbers, as they do: its success rate and the entropy of its answers are printed. Float32, two
-threads, one process, in turns. Needs Llama 2's `tokenizer.model`, which its licence keeps out of the
-repository: --tokenizer names its folder.
+EV-shift's prompts in Llama 2's tokens (six a participant), a Llama of hidden 512, 8 layers (--layers) and
+32,000 words, the shape known as `llama_60m` from GaLore's experiments, with random weights and an adapter
+that is trained here on the answers of other participants until it answers with numbers, as they do: its
+success rate and the entropy of its answers are printed. Float32, two threads, one process, in turns. Needs
+Llama 2's `tokenizer.model`, which its licence keeps out of the repository: --tokenizer names its folder.
 
 - *evsim, full* leaves at most 1e-6 of a prompt's distribution unread; *evsim, audited* takes numbers to end
   where no further digit could make an answer, and reads on for some prompts (`docs/answers.md`). Both at
@@ -300,7 +300,7 @@ def train(tokenizer: Any, table: pd.DataFrame, arguments: argparse.Namespace) ->
     """The weights with the trained adapter, and what the training was."""
     started = time.perf_counter()
     steps = training_steps(tokenizer, table, arguments.steps)
-    weights, losses = adapted(steps, Shape(), arguments.rate)
+    weights, losses = adapted(steps, Shape(layers=arguments.layers), arguments.rate)
     return weights, {
         "steps": len(losses),
         "texts": sum(map(len, steps)),
@@ -332,7 +332,7 @@ def make_task(arguments: argparse.Namespace, result: dict[str, Any]) -> Task:
         "tree_tokens_a_prompt": round(len(build_tree(tokens)[0]) / len(tokens), 1),
     }
     print(f"prompts: {result['prompts']}")
-    return Task(weights, tokenizer, prompts, tokens, Shape())
+    return Task(weights, tokenizer, prompts, tokens, Shape(layers=arguments.layers))
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -441,6 +441,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="default: two cores")
     parser.add_argument("--participants", type=int, help="asked, six prompts each (default: 60; 2)")
+    parser.add_argument("--layers", type=int, default=8, help="of the model (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="of the adapter's training (default: 600; 90)")
     parser.add_argument("--rate", type=float, default=RATE, help="its learning rate (default: %(default)s)")
     parser.add_argument("--adapter", type=Path, help="file that keeps what was trained for the next run")

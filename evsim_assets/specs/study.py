@@ -24,10 +24,11 @@ from evsim_assets.specs.baselines import SvrGrid as SvrGrid
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import Name
 from evsim_assets.specs.templates import DEFAULT, TemplateName
-from evsim_assets.specs.training import LORA_FIELDS
+from evsim_assets.specs.training import LORA_FIELDS, tuned_key
 from evsim_assets.specs.training import LossSpec as LossSpec
 from evsim_assets.specs.training import Method as Method
 from evsim_assets.specs.training import TrainingSpec as TrainingSpec
+from evsim_assets.specs.training import Tuning as Tuning
 from evsim_assets.specs.yaml_file import Spec, SpecError, read_spec
 
 AnswerScale = Literal["native", "digit"]
@@ -60,10 +61,11 @@ class ComputeSpec(Spec):
 
 
 class AdapterGrid(Spec):
-    """One line of a study's `adapters`: every model × template × penalty × fraction × trial it names.
+    """One line of a study's `adapters`: every model × template × penalty × fraction × tuning × trial.
 
     `templates` are wordings of the survey's prompts, by name. Of `training` only the fields that are
-    given count, or filled in by its preset; they take the place of the study's.
+    given count, or filled in by its preset; they take the place of the study's. `tune` lists values of
+    such fields, and every combination is an adapter, to be chosen among on validation.
     """
 
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
@@ -74,19 +76,23 @@ class AdapterGrid(Spec):
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
     trials: Annotated[int, Field(ge=1)] = 1
     training: TrainingSpec = TrainingSpec()
+    tune: Tuning | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _full_has_no_lora(cls, given: Any) -> Any:
         """Looks at what is written: of a preset, and of the study's own training, LoRA's fields are
         passed over, since they serve other adapters too."""
-        training = given.get("training") if isinstance(given, dict) else None
-        if isinstance(training, dict) and given.get("method") == "full":
-            for field in (name for name in LORA_FIELDS if name in training):
+        if not isinstance(given, dict) or given.get("method") != "full":
+            return given
+        for section in ("training", "tune"):
+            written = given.get(section)
+            written = written if isinstance(written, dict) else {}
+            for field in (name for name in LORA_FIELDS if name in written):
                 raise SpecError(
                     "every weight is trained, without LoRA, so this means nothing here",
-                    at=("training", field),
-                    value=training[field],
+                    at=(section, field),
+                    value=written[field],
                     remedy="remove the field, or use method: lora",
                 )
         return given
@@ -97,6 +103,7 @@ class AdapterGrid(Spec):
             said = {
                 "penalty": self.penalty,
                 "training": self.training.given,
+                "tune": self.tune,
                 "trials": self.trials > 1,
                 "fractions": self.fractions != (1.0,),
             }
@@ -120,6 +127,8 @@ class AdapterSpec(Spec):
     fraction: float = 1.0
     trial: int = 1
     training: TrainingSpec | None = None
+    tuned: Annotated[str, Field(exclude=True)] = ""
+    """What `tune` set, as in the key: `epochs-6~rank-32`, or nothing; `training` has the values."""
 
     @field_serializer("training")
     def _without_lora(self, training: TrainingSpec | None) -> dict[str, Any] | None:
@@ -138,6 +147,7 @@ class AdapterSpec(Spec):
             parts += [f"alpha-{self.penalty.alpha:g}", f"d-{self.penalty.d:g}"]
         if self.fraction != 1.0:
             parts += [f"fraction-{self.fraction:g}"]
+        parts += [self.tuned] if self.tuned else []
         if self.trial != 1 or self.fraction != 1.0:
             parts += [f"trial-{self.trial}"]
         return "~".join(parts)
@@ -154,6 +164,7 @@ class AdapterSpec(Spec):
             "alpha": self.penalty.alpha if self.penalty else None,
             "d": self.penalty.d if self.penalty else None,
             "fraction": self.fraction,
+            "tuned": self.tuned,
             "trial": self.trial,
         }
 
@@ -339,8 +350,14 @@ class StudySpec(Spec):
         training = None
         if grid.method != "pretrained":
             training = self.training.model_copy(update=grid.training.given)
-        for model, template, penalty, fraction, trial in product(
-            grid.models, grid.templates, grid.penalty or (None,), grid.fractions, range(1, grid.trials + 1)
+        tunings = grid.tune.values if grid.tune else ({},)
+        for model, template, penalty, fraction, tuning, trial in product(
+            grid.models,
+            grid.templates,
+            grid.penalty or (None,),
+            grid.fractions,
+            tunings,
+            range(1, grid.trials + 1),
         ):
             yield AdapterSpec(
                 model=model,
@@ -350,7 +367,8 @@ class StudySpec(Spec):
                 penalty=penalty,
                 fraction=fraction,
                 trial=trial,
-                training=_scaled(training, fraction),
+                training=_scaled(training.model_copy(update=tuning) if training else None, fraction),
+                tuned=tuned_key(tuning),
             )
 
     def adapter(self, key: str) -> AdapterSpec:

@@ -7,6 +7,7 @@ whose field wins (`study.py`), what a loss or an optimizer makes of them (`token
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -92,3 +93,42 @@ class LossSpec(Spec):
 
     alpha: Annotated[float, Field(gt=0, le=1)]
     d: Annotated[float, Field(gt=0)]
+
+
+class Tuning(Spec):
+    """Values of training fields to try, each list in place of the study's one value. Every combination is an
+    adapter, with what was tried in its key."""
+
+    epochs: Annotated[tuple[Annotated[float, Field(gt=0)], ...] | None, Field(min_length=1)] = None
+    rank: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, Field(min_length=1)] = None
+    lora_alpha: Annotated[tuple[Annotated[float, Field(gt=0)], ...] | None, Field(min_length=1)] = None
+    learning_rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...] | None, Field(min_length=1)] = None
+    batch_size: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, Field(min_length=1)] = None
+    loss_on: Annotated[tuple[Literal["answer", "text"], ...] | None, Field(min_length=1)] = None
+
+    @property
+    def values(self) -> tuple[dict[str, Any], ...]:
+        """Every combination, by field; the last field varies fastest."""
+        lists = {field: listed for field in TUNED if (listed := getattr(self, field)) is not None}
+        return tuple(dict(zip(lists, combination, strict=True)) for combination in product(*lists.values()))
+
+
+TUNED = {
+    "epochs": "epochs",
+    "rank": "rank",
+    "lora_alpha": "lora-alpha",
+    "learning_rate": "rate",
+    "batch_size": "batch",
+    "loss_on": "on",
+}
+"""The fields of `Tuning` in the order of a key, with the key's word for each."""
+
+
+def tuned_key(values: Mapping[str, Any]) -> str:
+    """`epochs-6~rate-0.003~on-text`, the part of an adapter's key; empty where nothing is tuned."""
+    parts = [
+        f"{word}-{value}" if isinstance(value := values[field], str) else f"{word}-{value:g}"
+        for field, word in TUNED.items()
+        if field in values
+    ]
+    return "~".join(parts)

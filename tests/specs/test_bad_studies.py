@@ -459,6 +459,7 @@ def test_an_adapter_s_factors_say_everything_its_key_says() -> None:
         "alpha": 0.5,
         "d": 2.0,
         "fraction": 0.1,
+        "tuned": "",
         "trial": 3,
     }
 

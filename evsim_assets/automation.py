@@ -1,18 +1,15 @@
 """What runs by itself, and when: conditions, sensors, schedules.
 
-Belongs here: automation conditions, the sensor that observes inputs, schedules. Not here: assets.
+Belongs here: automation conditions, the sensor that observes adapters, schedules. Not here: assets, the
+sensor that watches landing folders (`wave_sensor.py`).
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import dagster as dg
 
-from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.study import StudySpec
-from evsim_assets.specs.survey import SurveySpec
 from evsim_resources.models import ModelHub
 
 Events = Iterable[dg.AssetMaterialization]
@@ -103,59 +100,6 @@ def _failed_once() -> Any:
     settled = condition.newly_updated()
     first = failed.newly_true().since(_changed() | settled).newly_true()
     return first.since(condition.newly_requested() | settled)
-
-
-@dataclass(frozen=True)
-class WavesSeen:
-    """What a look into a landing folder found.
-
-    Attributes:
-        events: new and changed waves that can be taken.
-        warnings: sentences about what cannot be taken, or is no longer there.
-        stamps: how each file looks now, by wave; one that looks otherwise next time is being written.
-    """
-
-    events: Sequence[dg.AssetMaterialization]
-    warnings: Sequence[str]
-    stamps: Mapping[str, str]
-
-
-def wave_sensor(
-    survey: SurveySpec, look: Callable[[SurveySpec, dg.DagsterInstance, Mapping[str, str]], WavesSeen]
-) -> dg.SensorDefinition:
-    """Registers new wave files and reports changed ones; the conditions do the rest.
-
-    What has been seen is read from the instance, so it agrees with `evsim run`, survives restarts
-    and does not skip files that arrive late or out of order. The cursor holds only how the files
-    looked last time: a file is taken once it looks the same at two looks, whatever any clock says,
-    so one that is being copied is not taken in half.
-    """
-
-    @dg.sensor(
-        name=f"{survey.name}_waves",
-        minimum_interval_seconds=OBSERVE_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Watches {survey.folder.name}/waves for new and changed files.",
-    )
-    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        try:
-            seen = look(survey, context.instance, json.loads(context.cursor or "{}"))
-        except BadInput as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
-        for warning in seen.warnings:
-            context.log.warning(warning)
-        name = f"{survey.name}_wave"
-        known = set(context.instance.get_dynamic_partitions(name))
-        new = [str(event.partition) for event in seen.events if event.partition not in known]
-        adding: list[Any] = [dg.DynamicPartitionsDefinition(name=name).build_add_request(new)] if new else []
-        return dg.SensorResult(
-            asset_events=seen.events,
-            dynamic_partitions_requests=adding,
-            cursor=json.dumps(seen.stamps),
-            skip_reason=None if seen.events else "\n".join(["no new or changed wave", *seen.warnings]),
-        )
-
-    return sensor
 
 
 def study_sensor(

@@ -1,4 +1,4 @@
-"""The command line: `evsim run`, `plan`, `status`, `ui`, `sql`, and `survey …` (`survey_cli.py`).
+"""The command line: `evsim run`, `plan`, `status`, `prune`, `ui`, `sql`, and `survey …` (`survey_cli.py`).
 
 Belongs here: options, and what is printed. Not here: anything done (each command calls one room).
 Heavy imports stay inside the commands, so that `evsim --help` answers at once.
@@ -127,15 +127,42 @@ def plan(
     memory: Annotated[
         float | None, typer.Option(min=0.1, help="GB to judge by, in place of what is free here.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
 ) -> None:
-    """What training each adapter would take: tokens, memory and time. Runs nothing; exits 1 where one
-    cannot fit."""
+    """What would run now, which change it follows from, in what order, and what it would take. Runs nothing;
+    exits 1 where an adapter cannot fit."""
     from evsim_assets.planning.command import plan as show_plan_of
 
     project = find_project()
     at_hand = round(memory * 1e9) if memory is not None else None
-    if not show_plan_of(project, study or _first_study(project), at_hand):
+    if not show_plan_of(project, study or _first_study(project), at_hand, as_json=as_json):
         raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    keep: Annotated[
+        int, typer.Option(min=0, help="Superseded versions that stay, of each partition the newest.")
+    ] = 1,
+    older_than: Annotated[
+        float | None,
+        typer.Option(min=0, help="Days: what is younger stays (work that was given up: 30, if left out)."),
+    ] = None,
+    even_needed: Annotated[
+        bool, typer.Option("--even-needed", help="Even versions that stored tables were made from.")
+    ] = False,
+    history: Annotated[
+        float | None,
+        typer.Option(min=0, help="Days: also Dagster's compute logs and failed runs that are older."),
+    ] = None,
+) -> None:
+    """Remove superseded versions of checkpoints and reports, and what killed processes left."""
+    from evsim_assets.prune_command import prune as prune_project
+    from evsim_assets.running.pruning import Limits
+
+    limits = Limits(keep, older_than, even_needed, history)
+    prune_project(find_project(), limits, dry_run=dry_run)
 
 
 @app.command()
@@ -259,6 +286,7 @@ def _show_results(project: Project, study: str) -> None:
     print_summary(
         console,
         lake.read_table([study, "scoreboard"]),
+        lake.read_table([study, "chosen_temperatures"]),
         study=study,
         survey=spec.survey,
         simulated=project.survey(spec.survey).simulated,

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 from rich.console import Console
 from rich.markup import escape
@@ -32,6 +33,12 @@ def own_name() -> str:
     return "evsim" if shutil.which("evsim") else str(short(called.absolute()))
 
 
-def short(path: Path) -> Path:
-    """The path from here, where it is below here."""
+@overload
+def short(path: Path) -> Path: ...
+@overload
+def short(path: str) -> str: ...
+def short(path: Path | str) -> Path | str:
+    """The path from here, where it is below here; the URL of what is in a store."""
+    if isinstance(path, str):
+        return path
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

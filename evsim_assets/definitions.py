@@ -9,10 +9,12 @@ from typing import Any
 import dagster as dg
 
 from evsim_assets.adapters.assets import adapter_assets, adapters_partitions, changed_adapters
-from evsim_assets.automation import refresh_schedule, study_sensor, wave_sensor
+from evsim_assets.automation import refresh_schedule, study_sensor
 from evsim_assets.baselines.assets import baseline_assets
 from evsim_assets.metrics.assets import metric_assets
+from evsim_assets.metrics.contest_assets import contest_assets
 from evsim_assets.metrics.contrast_assets import contrast_assets
+from evsim_assets.metrics.validation_assets import validation_assets
 from evsim_assets.prompts.assets import prompt_assets
 from evsim_assets.reports.assets import report_assets
 from evsim_assets.simulation.assets import simulation_assets
@@ -20,7 +22,8 @@ from evsim_assets.specs.project import Project, find_project
 from evsim_assets.surveys.observed import look_for_waves
 from evsim_assets.surveys.population_assets import population_assets
 from evsim_assets.surveys.wave_assets import wave_assets
-from evsim_resources.compute import Compute
+from evsim_assets.wave_sensor import wave_sensor
+from evsim_resources.compute import chosen_compute
 from evsim_resources.lake import Lake
 from evsim_resources.models import ModelHub
 from evsim_resources.tables import TableIOManager
@@ -64,7 +67,9 @@ def build_definitions(
         assets += simulation_assets(survey, study)
         assets += metric_assets(survey, study)
         assets += contrast_assets(survey, study)
+        assets += validation_assets(survey, study)
         assets += baseline_assets(survey, study)
+        assets += contest_assets(survey, study)
         assets += report_assets(survey, study)
         sensors.append(study_sensor(study, changed_adapters))
         schedules.append(refresh_schedule(study, adapters_partitions(study)))
@@ -94,6 +99,6 @@ def project_resources(project: Project) -> dict[str, Any]:
         "lake": lake,
         "io_manager": TableIOManager(lake=lake),
         "hub": ModelHub(root=str(project.root)),
-        "compute": Compute(),
+        "compute": chosen_compute(),
         "warehouse": Warehouse(lake=lake),
     }

@@ -102,7 +102,7 @@ def survey_check(
     for wave in waves:
         with tempfile.TemporaryDirectory(prefix="survey-check-") as scratch:
             try:
-                seen = with_texts_beside(spec, wave.path, Path(scratch)) if raw else spec
+                seen = with_texts_beside(spec, raw, Path(scratch)) if raw else spec
                 look = look_at(seen, wave, Path(scratch))
                 _show(look, tables)
                 usable = usable and not look.unusable
@@ -127,6 +127,7 @@ def survey_add(
     """Put a raw file into the survey's landing folder, after a look at what is in it."""
     from evsim_assets.survey_display import question_tables, say
     from evsim_assets.surveys.landing import add_wave
+    from evsim_assets.surveys.landing_place import named
     from evsim_assets.surveys.look import look_at, with_texts_beside
 
     spec = find_project().survey(survey)
@@ -135,7 +136,7 @@ def survey_add(
         look = look_at(with_texts_beside(spec, file, Path(scratch)), raw, Path(scratch))
         wave = add_wave(spec, file, replace=replace)
         _show(look, question_tables(spec))
-    say(f"added: wave {wave.wave}, {short(wave.path)}")
+    say(f"added: wave {wave.wave}, {short(named(wave.path))}")
     say("next: evsim run STUDY (a running `make ui` picks the wave up by itself)")
 
 

@@ -98,7 +98,7 @@ def show_look(look: Look, tables: Mapping[str, Sequence[str]]) -> None:
     _show_answers(look, tables)
 
 
-def _show_unusable(found: Unusable, file: Path) -> None:
+def _show_unusable(found: Unusable, file: Path | str) -> None:
     said = []
     for value in found.values:
         at = f"row {value.row:,}" + (f", line {value.line:,}" if value.line else "")

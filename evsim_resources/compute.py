@@ -1,11 +1,13 @@
 """Where a job runs: the device, its precision, and the one call through which assets use them.
 
-Belongs here: refusing a device that is not there, and running a function. Not here: what runs.
+Belongs here: refusing a device that is not there, running a function in this process, which way of running
+the environment asks for. Not here: what runs, and how a cluster is talked to (`ray_compute.py`).
 """
 
 import os
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -15,12 +17,17 @@ from evsim_assets.specs.study import ComputeSpec
 PROCESSES = "EVSIM_TRAINING_PROCESSES"
 """Environment variable: how many processes of this machine train one adapter together (1 unless said)."""
 
-Arguments = ParamSpec("Arguments")
+CHOSEN = "EVSIM_COMPUTE"
+"""Environment variable: where jobs run, `inline` (unless said) or `ray`."""
+
 Result = TypeVar("Result")
 
 
 class Compute(dg.ConfigurableResource):
-    """Runs jobs in this process. `threads` limits what one job takes of the CPU (0: all cores)."""
+    """Runs jobs, in this process unless a subclass says otherwise.
+
+    `threads` limits what one job takes of the CPU (0: all cores; on a cluster, one).
+    """
 
     threads: int = 0
 
@@ -66,15 +73,66 @@ class Compute(dg.ConfigurableResource):
             )
         return int(said)
 
+    def gpus(self, spec: ComputeSpec) -> int:
+        """How many GPUs one process of a study's job takes: 1 on CUDA, else 0."""
+        return 1 if spec.device == "cuda" else 0
+
     def run(
-        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+        self,
+        function: Callable[..., Result],
+        *args: Any,
+        gpus: int = 0,
+        callbacks: Mapping[str, Callable[..., Any]] | None = None,
+        folders: Mapping[str, Path] | None = None,
+        **kwargs: Any,
     ) -> Result:
-        """Call `function` where this resource says: here."""
+        """Call `function(*args, **kwargs, **callbacks, **folders)` where this resource says, and wait for it.
+
+        Args:
+            gpus: how many it takes; only a cluster has to find them.
+            callbacks: what the function calls while it works, by parameter: called in this process wherever
+                the function runs. There it returns None; what it raises here ends the job. One named
+                `still_wanted` is asked every moment, even before the job has begun.
+            folders: what the function reads and writes, by parameter: the same files wherever it runs.
+
+        Raises:
+            BadInput: as the function does; or the cluster cannot run it.
+        """
+        del gpus
         if self.threads:
             import torch
 
             torch.set_num_threads(self.threads)
-        return function(*args, **kwargs)
+        return function(*args, **kwargs, **(callbacks or {}), **(folders or {}))
+
+    def close(self) -> None:
+        """Let go of what is held for the next job; Dagster does so at the end of a run."""
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Let go, at the end of the run."""
+        self.close()
+
+
+class InlineCompute(Compute):
+    """Runs jobs in this process."""
+
+
+def chosen_compute() -> Compute:
+    """Where jobs run, as the environment says: here, or on the Ray cluster of `EVSIM_RAY_ADDRESS`.
+
+    Raises:
+        BadInput: it names neither.
+    """
+    said = os.environ.get(CHOSEN) or "inline"
+    if said == "ray":
+        from evsim_resources.ray_compute import RayCompute
+
+        return RayCompute()
+    if said != "inline":
+        raise BadInput(
+            "jobs cannot run there", field=CHOSEN, value=said, remedy="set it to inline or ray, or unset it"
+        )
+    return InlineCompute()
 
 
 def failure(error: BadInput) -> dg.Failure:

@@ -280,11 +280,12 @@ def sweep(folder: Path, named: re.Pattern[str]) -> None:
         for path in list(folder.iterdir()):
             if named.fullmatch(path.name):
                 with suppress(OSError):
-                    if _abandoned(path):
+                    if abandoned(path):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _abandoned(path: Path) -> bool:
+def abandoned(path: Path) -> bool:
+    """Whether the writer of something unfinished is dead, or it was untouched for a day."""
     told = re.search(r"(\d+)-([0-9a-f]{8})-\w+(?:\.tmp)?$", path.name)
     if told and told[2] == _machine():
         try:

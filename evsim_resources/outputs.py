@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import SurveySpec
+from evsim_resources.columns import column_lineage, column_schema
 from evsim_resources.compute import failure
 from evsim_resources.lake import content_hash
 from evsim_resources.tables import NewTable
@@ -41,12 +42,15 @@ def about(text: str, survey: SurveySpec) -> str:
 def table_output(
     table: pd.DataFrame, *, output_name: str = "result", **metadata: Any
 ) -> dg.Output[pd.DataFrame]:
-    """A table as an output whose data version is its content."""
+    """A table as an output whose data version is its content.
+
+    Within a step its columns are described by the words of its asset (`columns.py`); elsewhere by none.
+    """
     return dg.Output(
         table,
         output_name,
         data_version=dg.DataVersion(content_hash(table)),
-        metadata=describe(table) | metadata,
+        metadata=describe(table, _asset_here(output_name)) | metadata,
     )
 
 
@@ -72,32 +76,51 @@ def table_file_output(path: Path, *, output_name: str = "result", **metadata: An
         NewTable(path),
         output_name,
         data_version=dg.DataVersion(digest),
-        metadata=describe_file(path) | metadata,
+        metadata=describe_file(path, _asset_here(output_name)) | metadata,
     )
 
 
-def describe_file(path: Path) -> dict[str, Any]:
+def describe_file(path: Path, key: dg.AssetKey | None = None) -> dict[str, Any]:
     """As `describe`, of a Parquet file: from its footer, and from the head of its first row group."""
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
-        columns = [dg.TableColumn(field.name, str(field.type)) for field in file.schema_arrow]
+        kinds = [(field.name, str(field.type)) for field in file.schema_arrow]
         heads = file.iter_batches(PREVIEW_ROWS, row_groups=range(min(1, file.num_row_groups)))
         head = next(heads, None)
         shown = file.schema_arrow.empty_table() if head is None else head
         return {
             "dagster/row_count": file.metadata.num_rows,
-            "dagster/column_schema": dg.TableSchema(columns),
+            **_columns(kinds, key),
             "preview": dg.MetadataValue.md(_markdown(shown.to_pandas(integer_object_nulls=True))),
         }
 
 
-def describe(table: pd.DataFrame) -> dict[str, Any]:
-    """Row count, column schema and a preview, for the UI."""
-    columns = [dg.TableColumn(str(name), str(kind)) for name, kind in table.dtypes.items()]
+def describe(table: pd.DataFrame, key: dg.AssetKey | None = None) -> dict[str, Any]:
+    """Row count, columns and a preview, for the UI.
+
+    Args:
+        key: the table's asset: its columns are described, and those of measures have a lineage.
+    """
     return {
         "dagster/row_count": len(table),
-        "dagster/column_schema": dg.TableSchema(columns),
+        **_columns([(str(name), str(kind)) for name, kind in table.dtypes.items()], key),
         "preview": dg.MetadataValue.md(_markdown(table.head(PREVIEW_ROWS))),
     }
+
+
+def _asset_here(output_name: str) -> dg.AssetKey | None:
+    """The asset that the step now running makes as this output; None outside of a step."""
+    try:
+        context = dg.AssetExecutionContext.get()
+    except dg.DagsterInvariantViolationError:
+        return None
+    return context.asset_key_for_output(output_name)
+
+
+def _columns(kinds: list[tuple[str, str]], key: dg.AssetKey | None) -> dict[str, Any]:
+    """Names, types and words of columns, and where they come from."""
+    told: dict[str, Any] = {"dagster/column_schema": column_schema(key.path[-1] if key else "", kinds)}
+    lineage = column_lineage(key, [name for name, _ in kinds]) if key else None
+    return told | ({} if lineage is None else {"dagster/column_lineage": lineage})
 
 
 def markdown(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
@@ -109,6 +132,17 @@ def picture(png: bytes, alternative: str) -> dg.MarkdownMetadataValue:
     """A plot shown inline in the UI."""
     encoded = base64.b64encode(png).decode()
     return dg.MetadataValue.md(f"![{alternative}](data:image/png;base64,{encoded})")
+
+
+def warning_check(name: str, *, passed: bool, words: str | None, **numbers: Any) -> dg.AssetCheckResult:
+    """A check that warns and blocks nothing: why, in words, and the numbers it went by."""
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=words,
+        metadata=numbers,
+    )
 
 
 def spec_hash(*parts: Any) -> str:

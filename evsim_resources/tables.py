@@ -26,6 +26,10 @@ class NewTable:
     path: Path
 
 
+ALLOW_MISSING = "allow_missing_partitions"
+"""Metadata of an input: its partitions that are not stored are left out (Dagster's own word for it)."""
+
+
 class TableIOManager(dg.ConfigurableIOManager):
     """Stores every table as Parquet in the lake, one file a partition.
 
@@ -61,6 +65,9 @@ class TableIOManager(dg.ConfigurableIOManager):
         places: list[dict[str, str] | None] = [None]
         if context.has_asset_partitions:
             places = [partition_folders(p, metadata) for p in sorted(context.asset_partition_keys)]
+            if (context.definition_metadata or {}).get(ALLOW_MISSING):
+                stored = [place for place in places if self.lake.table_file(key, place).exists()]
+                places = stored or places[:1]  # where nothing is stored, that is the error
         try:
             if context.dagster_type.typing_type is TableFiles:
                 return self._files(key, places)

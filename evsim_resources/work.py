@@ -37,7 +37,7 @@ def work_folder(lake: Lake, key: Sequence[str], partition: Mapping[str, str] | N
     Raises:
         BadInput: another process holds it, or the file system refuses.
     """
-    root = _root(lake)
+    root = work_root(lake)
     folder = root.joinpath(*key, *(f"{name}={value}" for name, value in sorted((partition or {}).items())))
     with storing(UPath(folder)):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,8 @@ def work_folder(lake: Lake, key: Sequence[str], partition: Mapping[str, str] | N
         lock.close()
 
 
-def _root(lake: Lake) -> Path:
+def work_root(lake: Lake) -> Path:
+    """Where the lake's work folders are, on this machine."""
     if is_local(lake.path):
         return local(lake.path) / ".work"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

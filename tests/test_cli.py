@@ -129,7 +129,7 @@ def test_a_plan_says_what_training_takes_and_makes_nothing(
     said = ended.stdout
     assert ended.returncode == 0, said + ended.stderr
     assert "small: the prompts as the landed waves would make them now (missing)" in said
-    rows = {line.split()[0]: line.split() for line in said.splitlines()}
+    rows = {line.split()[0]: line.split() for line in said.splitlines() if line.strip()}
     # 100 participants of six questions, three epochs of batches of whole participants up to 16 texts or more
     assert rows["s~qlora"][1:3] == ["missing", "600"] and rows["s~qlora"][5] == "102"
     assert float(rows["s~qlora"][4].removesuffix("x")) > 2 and rows["s~qlora"][-1] == "yes"

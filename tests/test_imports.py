@@ -10,9 +10,13 @@ WITH_DAGSTER = (
     "wave_assets.py",
     "population_assets.py",
     "contrast_assets.py",
+    "validation_assets.py",
+    "contest_assets.py",
     "observed.py",
     "definitions.py",
     "automation.py",
+    "gathering.py",
+    "wave_sensor.py",
     "code_location.py",
 )
 HEAVY = (

@@ -41,6 +41,19 @@ PLOTTED = {"small/report", "small/answer_histograms"} | {
     f"small/{name}" for name in ("effects", "effect_agreement", "bias", "bias_levels", "discriminability")
 }
 """What shows the study's title in a plot, and what is made with it."""
+MARKED = {
+    f"small/{name}"
+    for name in (
+        "noise_floor",
+        "null_models",
+        "metrics",
+        "metric_replicates",
+        "comparisons",
+        "scoreboard",
+        "baseline_curves",
+    )
+}
+"""What says in a plot that answers are simulated, but names the study by its key."""
 
 
 @pytest.mark.parametrize(
@@ -54,7 +67,7 @@ PLOTTED = {"small/report", "small/answer_histograms"} | {
             "surveys/ev_shift/survey.yaml",
             "^simulated: true",
             "simulated: false",
-            PLOTTED | {"ev_shift/drift"},
+            PLOTTED | MARKED | {"ev_shift/drift"},
         ),
     ],
     ids=["title", "note", "survey-title", "source", "simulated"],

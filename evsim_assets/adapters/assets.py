@@ -216,19 +216,21 @@ def _train(
         compute.training_processes,
         prompts,
         spec,
+        gpus=compute.gpus(study.compute) * compute.training_processes,
+        callbacks={
+            "on_progress": reporter(context.log),
+            "still_wanted": _cancelled(context),
+            "say": context.log.info,
+        },
+        folders={"out_dir": target, "work": work},
         source=str(hub.folder(spec.model, model)),
         device=study.compute.device,
         precision=study.compute.precision,
         seed=study.seed,
-        out_dir=target,
-        work=work,
         trust_remote_code=model.trust_remote_code,
         recorded_as=model.hub or model.path,
         base_digest=hub.digest(model),
         data_version=data_version,
-        on_progress=reporter(context.log),
-        still_wanted=_cancelled(context),
-        say=context.log.info,
     )
     for path in sorted(target.iterdir()):
         shutil.move(str(path), folder / path.name)

@@ -67,6 +67,19 @@ def chosen_on_validation(fits: pd.DataFrame) -> pd.DataFrame:
     return table[CHOSEN_COLUMNS]
 
 
+def not_chosen(fits: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Which algorithms have no chosen setting for a question and scale, and why: four columns of text.
+
+    The reason is that of the first setting that has one.
+    """
+    place = ["algorithm", "question", "answers"]
+    asked = fits[place].drop_duplicates()
+    there = pd.MultiIndex.from_frame(chosen[place])
+    lost = asked[~pd.MultiIndex.from_frame(asked).isin(there)]
+    reasons = fits.dropna(subset=["reason"]).drop_duplicates(place)[[*place, "reason"]]
+    return lost.merge(reasons, on=place, how="left").reset_index(drop=True)
+
+
 def _chosen_row(row: pd.DataFrame, measure: str) -> pd.DataFrame:
     flat = pd.DataFrame(
         {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from evsim_assets.baselines.features import INTERVENTION, learn_features
 from evsim_assets.baselines.finished import Finished, follows_from
 from evsim_assets.baselines.problem import EVALUATED, Fits, Model, Problem
 from evsim_assets.baselines.scoring import Row, scored
-from evsim_assets.baselines.side_by_side import fit_all, unfitted
+from evsim_assets.baselines.side_by_side import MEASURED, fit_all, unfitted
 from evsim_assets.baselines.svr import SvrFits, distinct_models, engine, svr_settings
 from evsim_assets.metrics.measures import answer_positions
 from evsim_assets.specs.seeds import derived_seed
@@ -50,6 +50,13 @@ FIT_COLUMNS = [
     "converged",
     "reason",
 ]
+TYPES = {
+    **dict.fromkeys(("algorithm", "question", "answers", "setting", "split"), "str"),
+    **dict.fromkeys((*MEASURED, "seconds"), "float64"),
+    **dict.fromkeys(("n", "train_rows", "clipped"), "int64"),
+    "converged": "bool",
+}
+"""Of the columns that always have a value, so that a part without a model is a table of the same columns."""
 FITS: dict[str, Callable[[Problem], Fits]] = {
     "svr": SvrFits,
     "catboost": CatBoostFits,
@@ -88,11 +95,11 @@ def fit_grid(
         work: a folder for finished fits, from which a killed run goes on.
         on_progress: called with (fraction done, message) after each model. say: told what was taken.
 
-    Targets are scaled to 0–1. A prediction is scaled back and rounded, halves up, to the nearest
-    answer. Measures count answers by their survey weight, and `n` those with one above 0; fits are
-    unweighted, as adapters without weights are (but `cells`, which counts). A regressor may predict
-    beyond the scale, where no answer is nearer than the end: those predictions become the end's answer
-    and are counted in `clipped`.
+    Targets are scaled to 0–1. A prediction is scaled back; rmse and mae are of the prediction itself, kl and
+    w1 of the nearest answers, halves up. Measures count answers by their survey weight, and `n` those with
+    one above 0; fits are unweighted, as adapters without weights are (but `cells`, which counts). A regressor
+    may predict beyond the scale, where no answer is nearer than the end: those predictions become the end and
+    are counted in `clipped` (where they would round to no answer of the scale).
 
     `reading`: `point` for a regressor. What gives distributions has three rows, alike but for rmse and mae,
     which are of each person's `mean`, of the `median`, and of one draw (`sample`: the root of the
@@ -101,8 +108,8 @@ def fit_grid(
     setting that is the same model; `converged` is False where SVR stopped at its limit of iterations. A
     question without rows in a split, and a fit that failed, get a `reason`.
     """
-    models = part_of_models(_models(algorithm, grid), part)
-    problems = list(_questions(rows, scales, answers))
+    models = part_of_models(models_of(algorithm, grid), part)
+    problems = list(questions_on(rows, scales, answers))
     records: list[Row] = []
     for at, (question, scale, given) in enumerate(problems):
 
@@ -112,7 +119,7 @@ def fit_grid(
                 on_progress((at + done / len(models)) / len(problems), words)
 
         place = {"algorithm": algorithm, "question": question, "answers": answers}
-        splits = _splits(given, max_train_rows, seed, question)
+        splits = in_splits(given, max_train_rows, seed, question)
         if algorithm == "random":
             records += [place | row for row in _random_rows(splits, scale)]
         elif empty := [split for split, table in splits.items() if not len(table)]:
@@ -120,13 +127,13 @@ def fit_grid(
             records += [place | row for row in unfitted(settings, f"no {empty[0]} answers")]
         else:
             own_seed = derived_seed(seed, algorithm, question)
-            problem = _problem(splits, scale, demographics, own_seed)
-            finished = _finished(work, place, problem, demographics)
+            problem = problem_of(splits, scale, demographics, own_seed)
+            finished = finished_fits(work, place, problem, demographics)
             table = fit_all(FITS[algorithm](problem), problem, models, jobs, finished, progress)
             records += [place | row for row in table]
             if finished is not None and finished.taken:
                 say(f"{question}: {finished.taken} of {len(models)} fits are there from an earlier run")
-    return pd.DataFrame(records, columns=FIT_COLUMNS)
+    return pd.DataFrame(records, columns=FIT_COLUMNS).astype(TYPES)
 
 
 def part_of(partition: str) -> tuple[Algorithm, tuple[int, int]]:
@@ -137,7 +144,11 @@ def part_of(partition: str) -> tuple[Algorithm, tuple[int, int]]:
 
 
 def part_of_models(models: list[Model], part: tuple[int, int]) -> list[Model]:
-    """The k-th of so many parts of nearly the same size, k from 1, each model in one of them."""
+    """The k-th of so many parts of nearly the same size, k from 1, each model in one of them.
+
+    A part is empty where there are fewer models than parts, for parts are counted by settings and several
+    settings may be one model.
+    """
     k, of = part
     return models[len(models) * (k - 1) // of : len(models) * k // of]
 
@@ -147,7 +158,8 @@ def digit_answers(answers: npt.NDArray[np.int64], scale: Scale) -> npt.NDArray[n
     return np.floor(DIGITS.high * (answers - scale.low) / (scale.high - scale.low) + 0.5).astype(np.int64)
 
 
-def _models(algorithm: Algorithm, grid: Grid | None) -> list[Model]:
+def models_of(algorithm: Algorithm, grid: Grid | None) -> list[Model]:
+    """The distinct models of an algorithm's grid, in its order; `cells` and `random` have one each."""
     if isinstance(grid, SvrGrid) and algorithm == "svr":
         return distinct_models(svr_settings(grid))
     if isinstance(grid, CatBoostGrid) and algorithm == "catboost":
@@ -159,7 +171,7 @@ def _models(algorithm: Algorithm, grid: Grid | None) -> list[Model]:
     raise ValueError(f"{algorithm} does not take a grid of {type(grid).__name__}")
 
 
-def _questions(
+def questions_on(
     rows: pd.DataFrame, scales: Mapping[str, Scale], answers: AnswerScale
 ) -> Iterator[tuple[str, Scale, pd.DataFrame]]:
     """Each question's rows with `answer` on the scale asked for."""
@@ -171,7 +183,7 @@ def _questions(
             yield question, DIGITS, part.assign(answer=digit_answers(part["answer"].to_numpy(), scale))
 
 
-def _splits(given: pd.DataFrame, most: int | None, seed: int, question: str) -> dict[str, pd.DataFrame]:
+def in_splits(given: pd.DataFrame, most: int | None, seed: int, question: str) -> dict[str, pd.DataFrame]:
     """The rows of each split; of train at most `most`, drawn from the question's own seed, in their order."""
     counted = given[(given["split"] == "train") | (given["weight"] > 0)]
     splits = {s: counted[counted["split"] == s] for s in ("train", *EVALUATED)}
@@ -182,9 +194,10 @@ def _splits(given: pd.DataFrame, most: int | None, seed: int, question: str) -> 
     return splits
 
 
-def _problem(
+def problem_of(
     splits: Mapping[str, pd.DataFrame], scale: Scale, demographics: Sequence[Demographic], seed: int
 ) -> Problem:
+    """What a question's models are fitted to and asked: the rows of its splits, and the problem's seed."""
     train = splits["train"]
     return Problem(
         features=learn_features(train, demographics),
@@ -197,9 +210,10 @@ def _problem(
     )
 
 
-def _finished(
-    work: Path | None, place: Row, problem: Problem, demographics: Sequence[Demographic]
+def finished_fits(
+    work: Path | None, place: Row, problem: Problem, demographics: Sequence[Demographic], **known: Any
 ) -> Finished | None:
+    """The problem's finished fits in `work`, which follow from its rows, and from what is `known` besides."""
     if work is None:
         return None
     looked_at = ["answer", "weight", INTERVENTION, *problem.demographics]
@@ -213,6 +227,7 @@ def _finished(
             scale=[problem.scale.low, problem.scale.high, problem.scale.step],
             several=[d.slug for d in demographics if d.has_several],
             solver=engine() if place["algorithm"] == "svr" else None,
+            **known,
         ),
     )
 

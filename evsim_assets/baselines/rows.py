@@ -17,7 +17,7 @@ from evsim_assets.specs.survey import HeldOut, SurveySpec
 
 def read_answers(responses: Iterable[Path], survey: SurveySpec) -> pd.DataFrame:
     """The stored responses, only the columns that baselines look at."""
-    columns = ["participant", "question", INTERVENTION, "answer", "weight"]
+    columns = ["participant", "order", "question", INTERVENTION, "answer", "weight"]
     columns += [demographic.slug for demographic in survey.demographics]
     return pd.concat([pd.read_parquet(path, columns=columns) for path in responses], ignore_index=True)
 

@@ -43,6 +43,11 @@ def predicted_answers(predictions: Floats, scale: Scale) -> tuple[Integers, int]
     return scale.low + scale.step * on_scale, beyond
 
 
+def answers_on_scale(predictions: Floats, scale: Scale) -> Floats:
+    """Predictions in 0–1 (n,) in the scale's units, unrounded; those beyond the scale at its end."""
+    return np.asarray(np.clip(scale.low + (scale.high - scale.low) * predictions, scale.low, scale.high))
+
+
 def scored(predictions: Floats, rows: pd.DataFrame, scale: Scale) -> Iterator[Row]:
     """The measures of answers in 0–1 (n,), one row, or of distributions (n, K), one row a reading.
 
@@ -56,13 +61,14 @@ def scored(predictions: Floats, rows: pd.DataFrame, scale: Scale) -> Iterator[Ro
 
 
 def _of_points(predictions: Floats, answers: Integers, weights: Floats, scale: Scale) -> Row:
+    """The population is of the nearest answers, for people give no others; errors are of the predictions."""
     given, clipped = predicted_answers(predictions, scale)
-    model = answer_counts(given, scale, weights)
+    model, at = answer_counts(given, scale, weights), answers_on_scale(predictions, scale)
     return {
         "reading": "point",
         **_of_population(answers, weights, model, scale),
-        "rmse": rmse(answers, given, weights),
-        "mae": mae(answers, given, weights),
+        "rmse": rmse(answers, at, weights),
+        "mae": mae(answers, at, weights),
         "crps": np.nan,
         "nll": np.nan,
         "n": len(answers),

@@ -5,15 +5,13 @@ side by side (`simulated.py`), what is summed and measured (`tallies.py`, `scori
 (`measures.py`), noise and null models (`noise_floor.py`, `nulls.py`).
 
 **Intervals.** A replicate counts every test participant as often as a Poisson draw says, with all of their
-answers and all that was simulated for them (`bootstrap.py`). 2.5 % and 97.5 % of the replicates are the ends
-for individual measures. Measures of populations are larger between samples than between their populations,
-and in replicates by as much again: there the bootstrap's own bias (mean of replicates − value) is taken off
-both ends, once for the replicates and once more for the value; `*_corrected` is the value less that bias.
-An interval of kl, js or sd_ratio therefore speaks of the populations (KL with its half counts, which are part
-of the measure), and a plug-in value may lie above it. From tv it is taken once, and from w1 not at all:
-|P − Q| is not smooth where both meet, and in simulations ends made for the populations held 0 in half of the
-samples where it was true. Their intervals speak of the value expected of as many participants, as the noise
-floor does.
+answers and all that was simulated for them (`bootstrap.py`). How an interval follows from them depends on the
+measure (`distance_intervals.py`): individual measures have their percentiles; measures of populations are
+larger between samples than between their populations, and in replicates by as much again. So an interval of
+kl, js or sd_ratio speaks of the populations (KL with its half counts, which are part of the measure), and a
+plug-in value may lie above it; `*_corrected` is the value less the bias that replicates show. Those of tv and
+w1 speak of the value expected of as many participants, as the noise floor does: |P − Q| is not smooth where
+both meet, and no interval for the populations holds them as often as it says.
 
 **Sampling noise of the model.** What is exact adds none. Where answers are draws (`sample`, and the decoded
 part), a person's draws are independent given the prompt, and are resampled with the person; so what varies
@@ -62,6 +60,7 @@ MEASURE_COLUMNS = [
     "participants",
     "reason",
     "shuffled_persona",
+    "shuffled_reason",
 ]
 REPLICATE_COLUMNS = [
     "adapter",
@@ -71,6 +70,7 @@ REPLICATE_COLUMNS = [
     "level",
     "point_answer",
     "measure",
+    "prompts",
     "replicates",
 ]
 NO_WEIGHT = "all test answers have a survey weight of 0"
@@ -109,12 +109,14 @@ def score(
         resamples: bootstrap replicates, B.
 
     `point_answer` is `none` for measures of whole populations or distributions, else how one answer was read:
-    `sample` (the generations), `mean`, `median` or `mode` (of the prompt's distribution given success). Of
-    these, kl, w1 and sd_ratio are measured of the population of everybody's one answer (a mean counts at the
-    answer next to it). Measures use the prompts that have that answer; `n` counts them, `n_failed` the others
-    (per replicate of the generations). Measures of `sample` pool all replicates, the root last.
+    `sample` (the generations), `mean`, `median` or `mode` (of the prompt's distribution given success), at
+    temperature 0 also `greedy`, the answer of its distribution. Of these, kl, w1 and sd_ratio are measured of
+    the population of everybody's one answer (a mean counts at the answer next to it). Measures use the
+    prompts that have that answer; `n` counts them, `n_failed` the others (per replicate of the generations).
+    Measures of `sample` pool all replicates, the root last.
 
-    `low` and `high` are a 95 % interval; a null value or interval has a `reason`. In `replicates`, `kl`
+    `low` and `high` are a 95 % interval; a null value or interval has a `reason`, a null `shuffled_persona` a
+    `shuffled_reason`. In `replicates`, `kl`
     keeps its bias and `kl_corrected` has it off twice, as its interval does.
 
     Rows do not depend on the order of any input.
@@ -231,12 +233,13 @@ def _weightless(
         for temperature in np.sort(temperatures).tolist():
             place = {"temperature": float(temperature), "question": human.question}
             whole = {"demographic": ALL, "level": ALL, "participants": 0}
-            yield from (place | whole | row for row in empty_rows(NO_WEIGHT))
+            yield from (place | whole | row for row in empty_rows(NO_WEIGHT, float(temperature)))
 
 
 def _metrics(rows: list[dict[str, Any]], factors: Mapping[str, Any]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=MEASURE_COLUMNS)
-    table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
+    for column in ("reason", "shuffled_reason"):
+        table[column] = table[column].astype(object).where(table[column].notna(), None)
     for place, (factor, value) in enumerate(_without_none(factors).items()):
         table.insert(place, factor, value)
     return table

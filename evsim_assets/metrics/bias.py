@@ -12,7 +12,8 @@ resamples, the spread between the groups themselves is
     spread² = var(means) − ‹var(D)›,     amplification = simulated spread / human spread.
 
 Where chance alone would give more, spread² is below 0 and the spread shown is −√|spread²|: no difference
-found. A resample's means carry the noise twice, so it is taken off twice there.
+found. Intervals of both spreads, their difference and their ratio always hold (`spreads.py`): where the human
+spread may be 0, that of the ratio has no end above, and the row says so.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from evsim_assets.metrics.bootstrap import RESAMPLES, participant_weights
 from evsim_assets.metrics.expected import ExpectedAnswers, expected_answers, with_factors
 from evsim_assets.metrics.groups import ALL, group_members
 from evsim_assets.metrics.measures import Floats
+from evsim_assets.metrics.spreads import difference_interval, ratio_interval, spread_of
 from evsim_assets.specs.demographics import Demographic
 
 BIAS_COLUMNS = [
@@ -40,7 +42,14 @@ BIAS_COLUMNS = [
     "low",
     "high",
     "human_spread",
+    "human_low",
+    "human_high",
     "simulated_spread",
+    "simulated_low",
+    "simulated_high",
+    "spread_difference",
+    "difference_low",
+    "difference_high",
     "worst_level",
     "worst_difference",
     "levels",
@@ -65,10 +74,10 @@ MEASURE = "mean"
 """The statistic of a group whose spread is measured."""
 LEAST = 2
 """Participants below which a group has no mean here."""
-UNDEFINED_AT_MOST = 0.01
-"""The share of resamples without a value up to which an interval is given from the others."""
+_OF_SPREADS = BIAS_COLUMNS[BIAS_COLUMNS.index("amplification") : BIAS_COLUMNS.index("worst_level")]
 NEVER_ANSWERED = "the model answers none of these prompts"
 NO_DIFFERENCE = "the human groups differ no more than chance alone would make them"
+UNBOUNDED = "unbounded above: the human spread cannot be told from 0"
 
 
 @dataclass(frozen=True)
@@ -102,10 +111,12 @@ def bias(
         `bias`: `factors`, then BIAS_COLUMNS; one row a temperature, question and demographic. Spreads are in
         scale units, between the levels (`levels` of them) with 2 or more test participants; the model's
         side puts the mean of each prompt's exact distribution, given success, in place of the answer.
-        `amplification`: 1 is as different as people, above is exaggerated, 0 is levelled out. 95 % interval
-        over participants. `worst_level`: the level whose simulated mean lies furthest from the human one, by
-        `worst_difference`. `n`: participants in those levels. A `reason` beside a value says why it has no
-        interval.
+        `amplification`: 1 is as different as people, above is exaggerated, 0 is levelled out. All intervals
+        are 95 %, over participants; `low` and `high` are of the amplification, `high` null with a `reason`
+        where nothing bounds it above; `spread_difference` is simulated − human, a spread below 0 taken for 0.
+        `worst_level`: the level whose simulated mean lies furthest from the human one, by
+        `worst_difference`. `n`: participants in those levels. A null value, or end of an interval, has a
+        `reason`.
 
         levels: `factors`, then LEVEL_COLUMNS; per level, means and simulated − human with its interval;
         `n_failed`: answers of the group that the model never gives, left out of its mean.
@@ -212,40 +223,24 @@ def _worst(levels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _amplification(human: _Means, model: _Means) -> dict[str, Any]:
-    """amplification | low | high | human_spread | simulated_spread | reason."""
-    row: dict[str, Any] = dict.fromkeys(["amplification", "low", "high"], np.nan)
-    row |= dict.fromkeys(["human_spread", "simulated_spread"], np.nan)
+    """The columns from `amplification` to `difference_high`, and `reason`."""
+    row: dict[str, Any] = dict.fromkeys(_OF_SPREADS, np.nan)
     if len(human.means) < 2:
         return row | {"reason": "fewer than 2 levels have 2 test participants"}
-    own, own_again = _spread(human)
-    row["human_spread"] = own
+    own = spread_of(human.means, human.noise, human.shares)
+    row |= {"human_spread": own.signed, "human_low": own.low, "human_high": own.high}
     if np.isnan(model.means).any() or np.isnan(model.noise).any():
         nothing = bool(np.isnan(model.means).all())
         return row | {"reason": NEVER_ANSWERED if nothing else "the model answers hardly anybody of a level"}
-    models, models_again = _spread(model)
-    row["simulated_spread"] = models
-    if own <= 0:
-        return row | {"reason": NO_DIFFERENCE}
-    row["amplification"] = models / own
-    defined = own_again > 0
-    if (~defined).mean() > UNDEFINED_AT_MOST:
-        return row | {"reason": f"no interval: in {(~defined).mean():.0%} of the resamples {NO_DIFFERENCE}"}
-    row["low"], row["high"] = np.quantile(models_again[defined] / own_again[defined], [0.025, 0.975])
-    return row | {"reason": None}
-
-
-def _spread(groups: _Means) -> tuple[float, Floats]:
-    """The spread between groups, and in each resample (R,)."""
-
-    def variance(means: Floats) -> Floats:
-        centred = means - (means @ groups.shares)[..., None]
-        return np.asarray(centred**2 @ groups.shares)
-
-    chance = float(variance(groups.noise).mean())
-    found, again = variance(groups.means) - chance, variance(groups.means + groups.noise) - 2 * chance
-    return float(_signed_root(found)), _signed_root(again)
-
-
-def _signed_root(square: Floats) -> Floats:
-    square = np.where(np.abs(square) < 1e-20, 0.0, square)  # rounding errors of equal means
-    return np.asarray(np.sign(square) * np.sqrt(np.abs(square)))
+    models = spread_of(model.means, model.noise, model.shares)
+    row |= {"simulated_spread": models.signed, "simulated_low": models.low, "simulated_high": models.high}
+    row["spread_difference"] = models.value - own.value
+    row["difference_low"], row["difference_high"] = difference_interval(models, own)
+    low, high = ratio_interval(models, own)
+    if np.isinf(low):  # both spreads may be 0, or only the human one is
+        return row | {"reason": f"{NO_DIFFERENCE}; {UNBOUNDED}"}
+    row |= {"low": low, "high": np.nan if np.isinf(high) else high}
+    if own.squared > 0:
+        row["amplification"] = models.signed / own.signed
+    reasons = [NO_DIFFERENCE] * (own.squared <= 0) + [UNBOUNDED] * bool(np.isinf(high))
+    return row | {"reason": "; ".join(reasons) or None}

@@ -57,15 +57,19 @@ def bias(value: Floats, replicates: Floats) -> Floats:
     return np.where(count > 0, total / np.maximum(count, 1) - value, 0.0)
 
 
-def interval(replicates: Floats) -> tuple[Floats, Floats]:
+def interval(replicates: Floats, people: int | None = None) -> tuple[Floats, Floats]:
     """Both ends of the 95 % percentile intervals of replicates (B, M): (M,) each; NaN where none is defined.
 
-    Undefined replicates (NaN: a group that happened to be empty, say) are left out.
+    Undefined replicates (NaN: a group that happened to be empty, say) are left out. With the number n of
+    `people` behind them, the quantiles lie as far out as Student's t does beyond the normal distribution, as
+    replicates of few people spread too little (by √((n−1)/n)) and are of normal shape where they should be of
+    t's: the expanded percentile interval of Hesterberg (2015).
     """
+    quantiles = INTERVAL if people is None else expanded(people)
     ordered = np.sort(np.where(np.isfinite(replicates), replicates, np.nan), axis=0)  # NaN come last
     count = np.isfinite(ordered).sum(axis=0)
     ends = []
-    for quantile in INTERVAL:
+    for quantile in quantiles:
         at = np.maximum(count - 1, 0) * quantile
         below = np.floor(at).astype(np.int64)
         above = np.minimum(below + 1, np.maximum(count - 1, 0))
@@ -73,3 +77,12 @@ def interval(replicates: Floats) -> tuple[Floats, Floats]:
         low, high = ordered[below, column], ordered[above, column]
         ends.append(np.asarray(low + (high - low) * (at - below), dtype=np.float64))
     return ends[0], ends[1]
+
+
+def expanded(people: int) -> tuple[float, float]:
+    """The quantiles of replicates of n `people` at a 95 % interval's ends: Φ(∓ √(n/(n−1)) t), t of Student's
+    with n − 1 degrees of freedom."""
+    from scipy.special import ndtr, stdtrit
+
+    out = np.sqrt(people / (people - 1)) * stdtrit(people - 1, INTERVAL[1]) if people > 1 else np.inf
+    return float(ndtr(-out)), float(ndtr(out))

@@ -1,7 +1,7 @@
 """How well simulated effects of interventions agree with human ones, and how much of that noise allows.
 
 Belongs here: measures of k pairs of effects with known sampling noise. Not here: the effects
-(`contrasts.py`).
+(`contrasts.py`), what they may be in truth (`effect_draws.py`), spreads seen with noise (`spreads.py`).
 
 Human effects h and simulated effects s are seen with noise, as few people are in each arm, and the noise of
 the two sides is correlated: an arm that happens to have more of the young shifts both, so that a model which
@@ -28,10 +28,20 @@ has no part in them). Every covariance here is C.
 
 The last three are of the effects as they are seen, with the noise that the two sides share.
 
-A resample's effects h + D_h carry the noise twice, so it is taken off twice there. Intervals of correlation,
-slope and rmse are the spread of the resamples about their own mean, laid about the value (correlations by
-Fisher's z, rmse by factors): where the measure lies with other participants *as many as here*. All others
-are quantiles over resamples.
+**Intervals.** A resample's effects h + D_h carry the noise twice, so it is taken off twice there. Those of
+correlation, slope and rmse are the spread of the resamples about their own mean, laid about the value
+(correlations by Fisher's z, rmse by factors): where the measure lies with other participants *as many as
+here*. The others are of the effects themselves, and defined whatever these are:
+
+- `reliability`: V_h has the interval of a squared spread (`spreads.py`).
+- `disattenuated_correlation`: with λ² = V_h/V_s, ρ = (1 − q²)/(1 + q²), q the ratio of the spreads of h − λ s
+  and h + λ s, which has an interval from 0 to anything. So ρ's lies within −1 … 1 and nothing is cut, though
+  the value may lie beyond. Where V_h or V_s is not above 0, it is −1 … 1, and the row says so.
+- `disattenuated_slope`: all β for which C − β V_h may be 0 (Fieller). Where V_h may be 0, nothing bounds it:
+  null, with the reason.
+- `sign_accuracy`, `top_k_regret`: quantiles over draws of what the true effects may be (`effect_draws.py`) of
+  the share of equal signs among the same interventions, and of what choosing by the simulated effects as they
+  are seen costs in *true* effects. The regret as seen lies above that, often beyond its interval.
 """
 
 from __future__ import annotations
@@ -42,7 +52,9 @@ from typing import Any
 import numpy as np
 
 from evsim_assets.metrics.contrasts import Effects
+from evsim_assets.metrics.effect_draws import LEAST, drawn_effects, drawn_effects_beside
 from evsim_assets.metrics.measures import Floats
+from evsim_assets.metrics.spreads import ratio_interval, spread_of
 
 TOP = (1, 3)
 MEASURES = (
@@ -55,10 +67,12 @@ MEASURES = (
     *(f"top_{k}_regret" for k in TOP),
     "rmse",
 )
-LEAST = 3
-"""Interventions below which variances over them say nothing."""
+NORMAL = 1.959964
+"""The 97.5 % point of the normal distribution."""
 UNDEFINED_AT_MOST = 0.01
 """The share of resamples without a value up to which an interval is given from the others."""
+NO_SPREAD = "the human effects cannot be told from noise"
+NO_MODEL_SPREAD = "the simulated effects cannot be told from noise"
 UNKNOWN_NOISE = "no arm has 2 test participants, so the noise is not known"
 
 _Values = dict[str, Floats]
@@ -76,11 +90,13 @@ def agreement_of(effects: Effects) -> Iterator[dict[str, Any]]:
     for measure in MEASURES:
         value = float(values[measure][0])
         ends, lacks = (np.nan, np.nan), UNKNOWN_NOISE
-        if again is not None and not np.isnan(value):
+        if again is not None and measure in OF_TRUTH:
+            ends, lacks = OF_TRUTH[measure](effects, noise, sure)
+        elif again is not None and not np.isnan(value):
             ends, lacks = _interval(measure, value, again[measure])
         why = _why(measure, h[0], s[0], sure, known, values) if np.isnan(value) else lacks
         n = int(sure.sum()) if measure == "sign_accuracy" else h.shape[1]
-        missing = np.isnan(value) or np.isnan(ends[0])
+        missing = np.isnan(value) or np.isnan(ends).any() or bool(lacks and again is not None)
         yield {
             "measure": measure,
             "value": value,
@@ -162,6 +178,98 @@ def _interval(measure: str, value: float, again: Floats) -> tuple[tuple[float, f
     if measure == "rmse" and defined.mean() > 0:
         low, high = value * low / defined.mean(), value * high / defined.mean()
     return (float(low), float(high)), ""
+
+
+_Ends = tuple[tuple[float, float], str]
+
+
+def _of_reliability(effects: Effects, noise: Floats, sure: Any) -> _Ends:
+    k = len(effects.human)
+    if k < LEAST:
+        return _NOTHING
+    own = spread_of(effects.human, effects.human_noise, np.full(k, 1 / k))
+    low, high = (end**2 * k / (k - 1) for end in (own.low, own.high))
+    if not noise[0] + low > 0:
+        return _NOTHING
+    return (low / (low + noise[0]), high / (high + noise[0])), ""
+
+
+def _of_correlation(effects: Effects, noise: Floats, sure: Any) -> _Ends:
+    k = len(effects.human)
+    if k < LEAST or np.ptp(effects.human) < 1e-10 or np.ptp(effects.simulated) < 1e-10:
+        return _NOTHING
+    seen = _moments(effects.human, effects.simulated)
+    own, model = seen[0] - noise[0], seen[1] - noise[1]
+    if not (own > 0 and model > 0):
+        return (-1.0, 1.0), NO_SPREAD if own <= 0 else NO_MODEL_SPREAD
+    scale, shares = np.sqrt(own / model), np.full(k, 1 / k)
+    unlike, alike = (
+        spread_of(
+            effects.human + sign * effects.simulated,
+            effects.human_noise + sign * effects.simulated_noise,
+            shares,
+        )
+        for sign in (-scale, scale)
+    )
+    low, high = ratio_interval(unlike, alike)
+    least, most = (-1.0 if np.isinf(q) else float((1 - q**2) / (1 + q**2)) for q in (high, low))
+    return (least, most), ""
+
+
+def _of_slope(effects: Effects, noise: Floats, sure: Any) -> _Ends:
+    """Every β with (C − β V)² ≤ z² var(C − β V), the variance less what resamples have too much."""
+    k = len(effects.human)
+    if k < LEAST or np.ptp(effects.human) < 1e-10:
+        return _NOTHING
+    seen = _moments(effects.human, effects.simulated)
+    own, both = seen[0] - noise[0], seen[2] - noise[2]
+    again = _moments(effects.human + effects.human_noise, effects.simulated + effects.simulated_noise)
+    chance = _moments(effects.human_noise, effects.simulated_noise)
+    (bb, ob), (_, oo) = np.cov(again[2], again[0]) - np.cov(chance[2], chance[0])
+    # β² (V² − z² oo) − 2 β (C V − z² ob) + C² − z² bb ≤ 0
+    square = NORMAL**2
+    a, b, c = own**2 - square * oo, own * both - square * ob, both**2 - square * bb
+    if a <= 0 or own <= 0:
+        return (np.nan, np.nan), f"unbounded: {NO_SPREAD}"
+    root = np.sqrt(max(b * b - a * c, 0.0))
+    return (float((b - root) / a), float((b + root) / a)), ""
+
+
+def _of_signs(effects: Effects, noise: Floats, sure: Any) -> _Ends:
+    if not sure.any():
+        return _NOTHING
+    human = drawn_effects(effects.human, effects.human_noise)
+    model = drawn_effects(effects.simulated, effects.simulated_noise)
+    return _quantiles((np.sign(human) == np.sign(model))[:, sure].mean(axis=1)), ""
+
+
+def _of_regret(k: int) -> Callable[[Effects, Floats, Any], _Ends]:
+    def regret(effects: Effects, noise: Floats, sure: Any) -> _Ends:
+        if k >= len(effects.human):
+            return _NOTHING
+        true = drawn_effects_beside(
+            effects.human, effects.human_noise, effects.simulated, effects.simulated_noise
+        )
+        chosen = np.broadcast_to(effects.simulated, true.shape)
+        return _quantiles(np.maximum(_top(true, true, k) - _top(true, chosen, k), 0.0)), ""
+
+    return regret
+
+
+OF_TRUTH: dict[str, Callable[[Effects, Floats, Any], _Ends]] = {
+    "reliability": _of_reliability,
+    "disattenuated_correlation": _of_correlation,
+    "disattenuated_slope": _of_slope,
+    "sign_accuracy": _of_signs,
+    **{f"top_{k}_regret": _of_regret(k) for k in TOP},
+}
+"""Measures whose intervals are of the effects themselves: from effects, ‹noise› and which signs are sure."""
+_NOTHING: _Ends = ((float("nan"), float("nan")), "")
+
+
+def _quantiles(again: Floats) -> tuple[float, float]:
+    low, high = np.quantile(again, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _about(

@@ -25,6 +25,17 @@ FARTHEST = 16.0
 """Amplification is drawn from 1/16 to 16; what lies beyond is an arrow at the frame."""
 FARTHER = 3.0
 """Intervals widen the frame of amplification to at most so many times that of the dots."""
+CHANCE = 0.05
+"""A p-value above this is no more than chance."""
+RING: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 11,
+    "markerfacecolor": "none",
+    "markeredgecolor": "#606060",
+    "markeredgewidth": 0.9,
+    "linestyle": "none",
+    "zorder": 2,
+}
 SAME: dict[str, Any] = {"color": "#404040", "linewidth": 1.0, "linestyle": "--", "zorder": 1}
 
 
@@ -62,8 +73,11 @@ def bias_figure(bias: pd.DataFrame, *, title: str, simulated: bool, measure: str
         for at, name in enumerate(names):
             of_it = here[here["demographic"] == name]
             if len(of_it) and not of_it["amplification"].notna().any():
-                said = as_text(_first_reason(of_it))
-                axis.text(1.06 * limits[0], at, said, fontsize=7.5, va="center", color="#606060")
+                said = as_text(_first_reason(of_it).split(";")[0])
+                style: dict[str, Any] = {"fontsize": 7.5, "va": "center", "color": "#606060"}
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+                words = axis.text(1.06 * limits[0], at, said, bbox=box, clip_on=True, **style)
+                words.set_in_layout(False)  # long words shall not squeeze the panels
         for adapter, look in looks.items():
             rows = here[here["adapter"] == adapter].dropna(subset=["amplification"])
             places = np.array([names.index(name) for name in rows["demographic"]], dtype=float)
@@ -84,11 +98,62 @@ def bias_figure(bias: pd.DataFrame, *, title: str, simulated: bool, measure: str
     return png(figure)
 
 
+def spreads_figure(bias: pd.DataFrame, *, title: str, simulated: bool) -> bytes:
+    """How far groups lie apart among people and as simulated, a row a demographic; PNG.
+
+    One panel a question: black the spread between people's groups with its interval in grey, coloured an
+    adapter's, in scale units. Below 0 is less than chance would give. A table without any spread gives a
+    picture that says why.
+
+    Args:
+        bias: one temperature for each adapter and question.
+    """
+    known = bias.dropna(subset=["human_spread", "simulated_spread"]) if len(bias) else bias
+    if not len(known):
+        return _nothing(title, _first_reason(bias) if len(bias) else "no demographics: no bias", simulated)
+    names = list(dict.fromkeys(known["demographic"]))
+    questions, title = _questions(known, title)
+    looks = adapter_looks(known)
+    size = (6.0, max(0.3 * len(names), 1.4) + 1.0)
+    figure, axes = panels(questions, title, simulated=simulated, columns=2, size=size)
+    for question, axis in axes.items():
+        here = known[known["question"] == question]
+        human = here.drop_duplicates("demographic")
+        rows = np.array([names.index(name) for name in human["demographic"]], dtype=float)
+        axis.axvline(0.0, **SAME)
+        axis.barh(
+            rows,
+            human["human_high"] - human["human_low"],
+            left=human["human_low"],
+            height=0.7,
+            color="#d9d9d9",
+            label="people, 95 %",
+            zorder=0,
+        )
+        axis.plot(human["human_spread"], rows, "|", color="#111111", markersize=11, label="people", zorder=4)
+        for adapter, look in looks.items():
+            own = here[here["adapter"] == adapter]
+            places = np.array([names.index(name) for name in own["demographic"]], dtype=float)
+            places += _offset(list(looks).index(adapter), len(looks))
+            axis.hlines(places, own["simulated_low"], own["simulated_high"], color=look.colour, alpha=0.55)
+            style: dict[str, Any] = {"markersize": 5, "markerfacecolor": look.fill, "zorder": 3}
+            style |= {"markeredgecolor": look.colour, "linestyle": "none"}
+            axis.plot(own["simulated_spread"], places, look.marker, label=as_text(adapter), **style)
+        axis.grid(axis="y", visible=False)
+        axis.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=8)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.tick_params(axis="x", labelsize=8)
+        axis.set_xlabel("standard deviation between groups' means, scale units", fontsize=9)
+    _legend(figure, axes, "below 0: the groups differ less than by chance")
+    return png(figure)
+
+
 def discriminability_figure(discriminability: pd.DataFrame, *, title: str, simulated: bool) -> bytes:
     """How well a classifier tells simulated answers from human ones, by adapter and temperature; PNG.
 
     One panel a question: AUC with its 95 % interval over temperature, adapters side by side. 0.5 is not
-    told apart. A table without any AUC gives a picture that says why.
+    told apart. Ringed are those of which the permutation test finds no more than chance (p above CHANCE).
+    A table without any AUC gives a picture that says why.
     """
     if not len(discriminability):
         return _nothing(title, "nothing to tell apart", simulated)
@@ -108,6 +173,8 @@ def discriminability_figure(discriminability: pd.DataFrame, *, title: str, simul
             places = np.array([temperatures.index(t) for t in rows["temperature"]], dtype=float)
             places += _offset(list(looks).index(adapter), len(looks))
             _dots(axis, rows, "auc", places, look, (lowest, 1.02), label=as_text(adapter), upright=True)
+            chance = rows["p_value"].to_numpy(dtype=float) > CHANCE
+            axis.plot(places[chance], rows["auc"][chance], **RING)
         axis.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures], fontsize=8)
         axis.set_xlim(-0.5, len(temperatures) - 0.5)
         for between in range(1, len(temperatures)):
@@ -115,8 +182,9 @@ def discriminability_figure(discriminability: pd.DataFrame, *, title: str, simul
         axis.set_ylim(lowest, 1.02)
         axis.grid(axis="x", visible=False)
         axis.set_xlabel("temperature", fontsize=9)
-        axis.set_ylabel("AUC: telling model from humans", fontsize=9)
-    _legend(figure, axes, "dashed: 0.5, cannot be told apart")
+        axis.set_ylabel("AUC: model against people", fontsize=9)
+    note = "dashed: 0.5, cannot be told apart"
+    _legend(figure, axes, f"{note}; ringed: the permutation test finds no more than chance (p > {CHANCE:g})")
     return png(figure)
 
 
@@ -152,7 +220,9 @@ def _ratio_limits(chosen: pd.DataFrame) -> tuple[float, float]:
     ends = chosen[[end for end in ("amplification", "low", "high") if end in chosen]].astype(float)
     ends = ends.where(ends > 0)  # a logarithmic axis has no place for 0
     values = ends["amplification"].dropna()
-    least, most = (float(values.min()), float(values.max())) if len(values) else (1.0, 1.0)
+    if not len(values):  # all are 0 or less: arrows
+        return 0.45, 2.2
+    least, most = float(values.min()), float(values.max())
     low, high = float(ends.min().min()), float(ends.max().max())
     low, high = max(low, least / FARTHER), min(high, most * FARTHER)
     return max(min(low / 1.2, 0.45), 1 / FARTHEST), min(max(high * 1.2, 2.2), FARTHEST)
@@ -181,7 +251,9 @@ def _dots(
     """One adapter's values with their intervals, cut at the frame; arrows stand for values beyond it."""
     values = rows[column].to_numpy(dtype=float)
     if {"low", "high"} <= set(rows.columns):
-        low, high = (np.clip(rows[end].to_numpy(dtype=float), *limits) for end in ("low", "high"))
+        low, high = (rows[end].to_numpy(dtype=float) for end in ("low", "high"))
+        high = np.where(np.isnan(high), np.inf, high)  # an end that is not known has no bound
+        low, high = (np.clip(end, *limits) for end in (low, high))
         draw = axis.vlines if upright else axis.hlines
         draw(places, low, high, color=look.colour, linewidth=1.0, alpha=0.55, zorder=2)
     shown = np.clip(values, *limits)

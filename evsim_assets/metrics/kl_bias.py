@@ -41,6 +41,16 @@ class Moments:
             drawn @ answered, drawn @ answered**2, drawn @ (answered * total[:, None]), drawn @ total**2
         )
 
+    def raised(self, factor: Floats) -> Moments:
+        """Those of all weights times `factor` (...)."""
+        column = factor[..., None]
+        return Moments(
+            self.counts * column,
+            self.squares * column**2,
+            self.crossed * column**2,
+            self.totals * factor**2,
+        )
+
     @property
     def variances(self) -> Floats:
         """Of each bin's share, Σ_i (x_ib − share_b t_i)² / (Σ t)²: (..., B)."""

@@ -37,7 +37,8 @@ from evsim_assets.metrics.measures import (
     spearman,
 )
 from evsim_assets.metrics.noise_floor import rows_of_people, too_few_reason
-from evsim_assets.metrics.tallies import POINT_ANSWERS, POINT_POPULATION, READINGS
+from evsim_assets.metrics.simulated import LOST_MASSES
+from evsim_assets.metrics.tallies import GREEDY, POINT_ANSWERS, POINT_POPULATION, READINGS
 from evsim_assets.specs.demographics import Demographic
 from evsim_assets.specs.seeds import derived_seed
 from evsim_assets.specs.survey import Scale
@@ -61,6 +62,10 @@ DRAWS = 20
 SAME_FOR_ALL = "it says the same of everyone, so there is no correlation"
 """Why a model that knows nothing of a person has no rank correlation."""
 AGREED = "all humans gave the same answer"
+TIED = "several answers are the most likely, so there is no single mode"
+"""Why a null model has no mode, nor a greedy answer: all of the uniform's answers are."""
+ALWAYS = {"success_rate": 1.0, **dict.fromkeys(LOST_MASSES, 0.0)}
+"""What is known of a model that answers every prompt on the scale."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -79,10 +84,13 @@ def score_nulls(
       says which demographics and how much, as chosen on validation (`fit_cells`).
 
     Point answers: `none` for measures of the whole distribution; `mean`, `median`, `mode` of the
-    person's distribution; `sample` is one draw from it, where rmse, mae and populations are the
-    expectation over draws (rmse: under the root) and spearman is the mean of DRAWS draws. `*_corrected` is
-    KL less the bias of having `n` answers only. Answers count by their survey weights; each is taken
-    once, and what is held out only where it is a test answer. A null value has a `reason`.
+    person's distribution; `greedy`, as of temperature 0, is its most likely answer, so the mode; `sample` is
+    one draw from it, where rmse, mae and populations are the expectation over draws (rmse: under the root)
+    and spearman is the mean of DRAWS draws. A model in which all distributions have several most likely
+    answers has no mode; where some have, the lowest stands for it, as it does for adapters. `*_corrected` is
+    KL less the bias of having `n` answers only. All succeed and fail at nothing. Answers count by their
+    survey weights; each is taken once, and what is held out only where it is a test answer. A null value has
+    a `reason`.
 
     Args:
         people: `participant` and a column a demographic; everyone in `prompts`.
@@ -181,7 +189,7 @@ def _group_rows(
     members, who = np.unique(participants[chosen], return_inverse=True)
     reason = too_few_reason(len(members)) or model.reason
     if reason or model.probabilities is None:
-        for point, measure in _measures(human.scale):
+        for point, measure in _measures():
             yield _row(point, measure, None, reason) | {"n": n}
         return
     answers, weights = human.answers[chosen], balanced(human.weights[chosen])
@@ -195,14 +203,12 @@ def _group_rows(
     yield _row("sample", "spearman", correlation, SAME_FOR_ALL) | {"n": n}
 
 
-def _measures(scale: Scale) -> Iterator[tuple[str, str]]:
-    """Every (point answer, measure) of a null model on this scale."""
-    kls = [measure for measure in CORRECTED if missing_measure_reason(measure, scale) is None]
-    corrected = [CORRECTED[measure] for measure in kls]
-    for measure in (*kls, *corrected, "w1", "js", "tv", "sd_ratio", "crps", "nll"):
+def _measures() -> Iterator[tuple[str, str]]:
+    """Every (point answer, measure) of a null model."""
+    for measure in (*POPULATION_MEASURES, *CORRECTED.values(), "crps", "nll", *ALWAYS):
         yield "none", measure
     for point in POINT_ANSWERS:
-        for measure in (*POINT_POPULATION, CORRECTED["kl"], "rmse", "mae", "spearman"):
+        for measure in (*POINT_POPULATION, CORRECTED["kl"], "rmse", "mae", "spearman", "n_failed"):
             yield point, measure
 
 
@@ -211,6 +217,12 @@ def _exact_rows(
 ) -> Iterator[dict[str, Any]]:
     """All but the rank correlation of drawn answers. `given`: (n, K); `who` (n,) numbers people from 0."""
     values, humans = answer_values(scale), answers.astype(float)
+    yield from (_row("none", measure, value, None) for measure, value in ALWAYS.items())
+    yield from (_row(point, "n_failed", 0.0, None) for point in POINT_ANSWERS)
+    for measure, corrected in CORRECTED.items():
+        why = missing_measure_reason(measure, scale)
+        if why is not None:
+            yield from (_row("none", name, None, why) for name in (measure, corrected))
     said = _Said.of(scale, answers, weights, who)
     yield from said.population_rows("none", given, POPULATION_MEASURES)
     for measure, scores in (("crps", crps(values, given, humans)), ("nll", nll(values, given, humans))):
@@ -220,7 +232,12 @@ def _exact_rows(
     squared, absolute = ((given * f(apart)).sum(axis=1) for f in (np.square, np.abs))
     yield _row("sample", "rmse", float(np.sqrt(_mean(squared, weights))), None)
     yield _row("sample", "mae", _mean(absolute, weights), None)
-    for point, read in READINGS.items():
+    no_mode = bool(((given == given.max(axis=1, keepdims=True)).sum(axis=1) > 1).all())
+    for point, read in (READINGS | {GREEDY: READINGS["mode"]}).items():
+        if no_mode and read is READINGS["mode"]:
+            measures = (*POINT_POPULATION, CORRECTED["kl"], "rmse", "mae", "spearman")
+            yield from (_row(point, measure, None, TIED) for measure in measures)
+            continue
         points = read(values, given)
         yield from said.population_rows(point, _indicators(scale, points), POINT_POPULATION)
         yield _row(point, "rmse", rmse(humans, points, weights), None)

@@ -1,7 +1,7 @@
 """Which rows every group has in the table of metrics, and why a value may be missing.
 
 Belongs here: the measures of each point answer, in their order, and the reasons' words. Not here: values
-(`scoring.py`).
+(`scoring.py`, `shuffled.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from evsim_assets.metrics.measures import CORRECTED, POPULATION_MEASURES
 from evsim_assets.metrics.simulated import LOST_MASSES
-from evsim_assets.metrics.tallies import POINT_ANSWERS
+from evsim_assets.metrics.tallies import GREEDY, POINT_ANSWERS
 
 _OF_POINTS = ("rmse", "mae", "spearman", "n_failed", "kl", CORRECTED["kl"], "w1", "sd_ratio")
 MEASURES = (
@@ -21,7 +21,7 @@ MEASURES = (
     *(("none", name) for name in ("success_rate", *LOST_MASSES)),
     *((point, name) for point in POINT_ANSWERS for name in _OF_POINTS),
 )
-"""Every point answer and measure of a group, in the order of the table."""
+"""Every point answer and measure of a group, in the order of the table; GREEDY at temperature 0 only."""
 COMPARED = frozenset(
     (
         "kl",
@@ -47,18 +47,25 @@ ONE_VALUE = "all answers of one side are the same, so there is no correlation"
 ONE_HUMAN_ANSWER = "all humans gave the same answer"
 ALONE = "only 1 test participant"
 NOBODY = "no test participant"
+NOT_SHUFFLED = "no shuffle has a value"
 NO_INTERVAL = "no resample of the participants has a value"
 
 
-def empty_rows(reason: str) -> Iterator[dict[str, Any]]:
+def measures_at(temperature: float) -> tuple[tuple[str, str], ...]:
+    """MEASURES that there are at a temperature."""
+    return tuple(key for key in MEASURES if temperature == 0 or key[0] != GREEDY)
+
+
+def empty_rows(reason: str, temperature: float) -> Iterator[dict[str, Any]]:
     """A row without value for every measure."""
     nothing = {"value": np.nan, "low": np.nan, "high": np.nan, "shuffled_persona": np.nan}
-    for point, measure in MEASURES:
+    for point, measure in measures_at(temperature):
         yield {
             "point_answer": point,
             "measure": measure,
             **nothing,
             "n": 0,
             "reason": reason,
+            "shuffled_reason": reason,
             "replicates": None,
         }

@@ -42,14 +42,15 @@ def scoreboard(
 
     - the columns of SHOWN over all test participants, `…_low` and `…_high` of those WITH_INTERVAL, `n`
       (test prompts) and `reason` (why something is missing, if it is);
-    - `floor_kl`, `floor_w1`, `uniform_kl`, `uniform_w1`, `uniform_rmse`;
+    - `floor_kl`, `floor_w1` with the lower ends of their bands (`…_low`), `uniform_kl`, `uniform_w1`,
+      `uniform_rmse`;
     - `gap_closed_w1`, `gap_closed_kl`: (base − model)/(base − floor) with the uniform null as base;
       `…_pretrained`: with the same model untrained, at the same temperature, in the same wording and on
       the same answer scale; null where that model is not in the study. Both are null where the base lies
       within the floor's band: then there is no gap to close;
     - `best_baseline_kl`, `…_rmse`, `…_crps`, `…_nll`: test figures of the algorithm and setting that are
-      best by that measure on validation; `best_baseline_kl_by`, … name the algorithm. Null where no
-      baseline was chosen by it.
+      best by that measure on validation; `best_baseline_kl_by`, … name the algorithm, `…_reading` how its
+      answers are read. Null where no baseline was chosen by it.
 
     Args:
         metrics: the adapters' metrics, concatenated; of groups only `all` is read, here and below.
@@ -104,7 +105,7 @@ def _wide(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _floor_of(floors: pd.DataFrame, measure: str) -> pd.DataFrame:
     rows = floors[floors["measure"] == measure]
-    named = {"floor": f"floor_{measure}", "floor_high": f"floor_{measure}_high"}
+    named = {end: end.replace("floor", f"floor_{measure}") for end in ("floor", "floor_low", "floor_high")}
     return rows[[*PLACE, *named]].rename(columns=named)
 
 
@@ -128,12 +129,13 @@ def _gap(base: pd.Series, model: pd.Series, floor: pd.Series) -> list[float]:
 
 
 def _best_baseline(chosen: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Per question and scale, the algorithm that is best on validation, with its test figure."""
-    columns = {measure: f"best_baseline_{measure}", "algorithm": f"best_baseline_{measure}_by"}
+    """Per question and scale, the algorithm that is best on validation, with its test figure and reading."""
+    best = f"best_baseline_{measure}"
+    columns = {measure: best, "algorithm": f"{best}_by", "reading": f"{best}_reading"}
     known = measure in chosen and f"validation_{measure}" in chosen
     rows = chosen[chosen["chosen_by"] == measure] if known else chosen.iloc[:0]
     rows = rows[rows[f"validation_{measure}"].notna()] if known else rows
     if not len(rows):
         return pd.DataFrame(columns=[*PLACE, *columns.values()], dtype=object)
-    best = rows.loc[rows.groupby(PLACE)[f"validation_{measure}"].idxmin()]
-    return best[[*PLACE, *columns]].rename(columns=columns).replace({np.nan: None})
+    first = rows.loc[rows.groupby(PLACE)[f"validation_{measure}"].idxmin()]
+    return first[[*PLACE, *columns]].rename(columns=columns).replace({np.nan: None})

@@ -1,44 +1,50 @@
 """One question at one temperature: every measure of every group, with its interval.
 
 Belongs here: values, bootstrap replicates and intervals from the sums of `tallies.py`, and why a value is
-missing. Not here: which questions there are, and the tables (`agreement.py`).
+missing. Not here: which questions there are, and the tables (`agreement.py`), how an interval follows from
+replicates (`bootstrap.py`, `distance_intervals.py`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evsim_assets.metrics.bootstrap import Weights, bias, interval
+from evsim_assets.metrics.bootstrap import Weights, bias
+from evsim_assets.metrics.distance_intervals import measure_intervals
 from evsim_assets.metrics.groups import ALL
 from evsim_assets.metrics.human_answers import HumanAnswers
 from evsim_assets.metrics.measures import (
     CORRECTED,
-    POPULATION_MEASURES,
+    KL_BINS,
     Floats,
+    kl_bins,
     missing_measure_reason,
+    rebin,
 )
 from evsim_assets.metrics.ranks import Correlation, Pairs, correlation
 from evsim_assets.metrics.rows import (
     ALONE,
     COMPARED,
-    MEASURES,
     NEVER_ANSWERED,
     NO_GENERATIONS,
     NO_INTERVAL,
     NOBODY,
+    NOT_SHUFFLED,
     ONE_HUMAN_ANSWER,
     ONE_VALUE,
     PLAIN,
     empty_rows,
+    measures_at,
 )
 from evsim_assets.metrics.shuffled import shuffled_measures
-from evsim_assets.metrics.simulated import LOST_MASSES
 from evsim_assets.metrics.tallies import (
     POINT_ANSWERS,
     Lean,
@@ -46,21 +52,15 @@ from evsim_assets.metrics.tallies import (
     Tally,
     by_name,
     measured,
+    populations,
     side_by_side,
 )
 
 Ints = npt.NDArray[np.int64]
-BIAS_TAKEN_OFF = {measure: {"w1": 0, "tv": 1}.get(measure, 2) for measure in POPULATION_MEASURES}
-"""How often the bootstrap's own bias is taken off an interval: once for the replicates, whose ends then speak
-of as many participants as there are, and once more for the value, to speak of the whole population. w1 and tv
-are not smooth where two populations meet, and no shift is right for the population there: theirs speak of as
-many participants, and that of w1 covers best as it comes (`benchmarks/interval_coverage.py`)."""
 OF_GROUPS = 0.4
 """The share of the replicates, the first of them, that a demographic group's intervals are made of, as there
 are many groups. Where replicates are normal, chance moves an end by √(0.025 · 0.975 / B) / φ(1.96) standard
 errors: 0.13 of 400 replicates, 0.08 of 1,000."""
-HIGHEST = {"js": float(np.log(2)), "tv": 1.0}
-"""Where a measure of populations ends; all begin at 0."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,16 @@ class Asked:
     def participants(self) -> int:
         """P."""
         return len(self.first)
+
+    @cached_property
+    def keys(self) -> npt.NDArray[np.object_]:
+        """What each prompt is known by in every wording, (n,)."""
+        rows = self.human.rows
+        return (rows["participant"].astype(str) + "|" + rows["order"].astype(str)).to_numpy(dtype=object)
+
+    def name_of(self, prompts: npt.NDArray[np.bool_]) -> str:
+        """A name of these `prompts` (n,): two adapters have it in common where they answered the same."""
+        return hashlib.blake2b("\n".join(self.keys[prompts]).encode(), digest_size=8).hexdigest()
 
     def by_person(self, column: Floats) -> Floats:
         """Sums (P, …) of a column (n, …) over each person's prompts."""
@@ -111,8 +121,9 @@ class _Summed:
 def score_question(asked: Asked, tally: Tally, pool: Executor) -> list[dict[str, Any]]:
     """The rows of one question and temperature, group by group; of everybody with `replicates`.
 
-    Every row has demographic, level, point_answer, measure, value, low, high, n, participants, reason and
-    shuffled_persona; where `replicates` is not None it is (B,). `pool`: threads, for groups and shuffles.
+    Every row has demographic, level, point_answer, measure, value, low, high, n, participants, reason,
+    shuffled_persona and shuffled_reason; where `replicates` is not None it is (B,), and `prompts` names those
+    behind them (`Asked.name_of`). `pool`: threads, for groups and shuffles.
     """
     sums = _summed(asked, tally)
     people = [int(member.sum()) for _, _, member in asked.groups]
@@ -120,27 +131,49 @@ def score_question(asked: Asked, tally: Tally, pool: Executor) -> list[dict[str,
     named = sums.named(sums.of_groups[scored])
     values = _with_failures(measured(asked.human.scale, named["human"], named), named, tally)
     shuffled = _shuffled(asked, tally, [asked.groups[g][2] for g in scored], named["human"], pool)
+    answered = {point: asked.name_of(prompts) for point, prompts in _answered(tally).items()}
 
     def rows_of(g: int) -> list[dict[str, Any]]:
         demographic, level, member = asked.groups[g]
         group = {"demographic": demographic, "level": level, "participants": people[g]}
         if g not in scored:
-            return [group | row for row in empty_rows(ALONE if people[g] else NOBODY)]
+            why = ALONE if people[g] else NOBODY
+            return [group | row for row in empty_rows(why, tally.simulated.temperature)]
         k = scored.index(g)
         of_group = {key: float(v[k]) for key, v in values.items()}
         used = asked.resampled.shape[1] if demographic == ALL else round(OF_GROUPS * asked.resampled.shape[1])
-        one = _Group(asked, tally, sums, member, of_group, used)
+        said = {name: answers[k] for name, answers in populations(named).items()}
+        one = _Group(asked, tally, sums, member, of_group, said, used)
         counts = {name: float(named[name][k]) for name in _COUNTS if name in named}
         rows = [group | row for row in one.rows(counts, with_replicates=demographic == ALL)]
-        for row in rows:
-            base = shuffled.get((str(row["point_answer"]), str(row["measure"])))
-            row["shuffled_persona"] = np.nan if base is None else float(base[k])
-        return rows
+        return [row | _beside(row, shuffled, k, answered) for row in rows]
 
     return [row for rows in pool.map(rows_of, range(len(asked.groups))) for row in rows]
 
 
 _COUNTS = ("prompts", "prompts usable", "prompts sampled")
+
+
+def _answered(tally: Tally) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which prompts have an answer, by point answer; `none`: those with a distribution."""
+    found = dict.fromkeys(("none", *tally.points), tally.usable)
+    if "sample" in tally.of_model:
+        found["sample"] = np.asarray(tally.simulated.said.any(axis=1))
+    return found
+
+
+def _beside(
+    row: Mapping[str, Any], shuffled: Measured, k: int, answered: Mapping[str, str]
+) -> dict[str, Any]:
+    """The k-th group's shuffled_persona with its reason, and the name of the row's prompts."""
+    point, measure = str(row["point_answer"]), str(row["measure"])
+    base = shuffled.get((point, measure))
+    value = float("nan") if base is None else float(base[k])
+    reason = None
+    if np.isnan(value):
+        reason = row["reason"] if np.isnan(row["value"]) else NOT_SHUFFLED
+    names = {"prompts": answered.get(point)} if row["replicates"] is not None else {}
+    return {"shuffled_persona": value, "shuffled_reason": reason} | names
 
 
 def _summed(asked: Asked, tally: Tally) -> _Summed:
@@ -167,18 +200,18 @@ def _summed(asked: Asked, tally: Tally) -> _Summed:
 
 def _with_failures(found: Measured, named: Mapping[str, Floats], tally: Tally) -> Measured:
     """`found` and the number of failures of each point answer, per replicate of the generations."""
-    for point in POINT_ANSWERS:
-        if point != "sample":
-            found[point, "n_failed"] = named["prompts"] - named["prompts usable"]
-        elif "failures" in named:
-            found[point, "n_failed"] = named["failures"] / len(np.unique(tally.simulated.drawn.replicate))
+    for point in tally.points:
+        found[point, "n_failed"] = named["prompts"] - named["prompts usable"]
+    if "failures" in named:
+        found["sample", "n_failed"] = named["failures"] / tally.replicates
     return found
 
 
 def _shuffled(asked: Asked, tally: Tally, members: list[Any], counts: Floats, pool: Executor) -> Measured:
-    weights = np.array([member[asked.person] for member in members]) * asked.human.weights
-    found = shuffled_measures(tally, asked.permuted, asked.place, weights, counts, pool)
-    return {key: value for key, value in found.items() if key[1] not in LOST_MASSES}
+    inside = np.array([member[asked.person] for member in members])
+    return shuffled_measures(
+        tally, asked.permuted, asked.place, asked.first, inside, asked.human.weights, counts, pool
+    )
 
 
 @dataclass(frozen=True)
@@ -199,19 +232,21 @@ class _Estimate:
 
 @dataclass(frozen=True)
 class _Group:
-    """One group's values and how they vary over the first `used` resamples of its people."""
+    """One group's values and how they vary over the first `used` resamples of its people; `said` (K,): what
+    its humans answer, and the model by point answer."""
 
     asked: Asked
     tally: Tally
     sums: _Summed
     member: npt.NDArray[np.bool_]
     values: Mapping[tuple[str, str], float]
+    said: Mapping[str, Floats]
     used: int
 
     def rows(self, counts: Mapping[str, float], *, with_replicates: bool) -> Iterator[dict[str, Any]]:
         """A row a measure, without the group's name."""
         found, alone = self._estimates(), self.member.sum() < 2
-        for point, measure in MEASURES:
+        for point, measure in measures_at(self.tally.simulated.temperature):
             estimate = found.get((point, measure))
             row: dict[str, Any] = {"point_answer": point, "measure": measure, "replicates": None}
             row["n"] = self._n(point, measure, counts)
@@ -239,22 +274,27 @@ class _Group:
         correlations = self._correlations()
         values = dict(self.values) | {(p, "spearman"): c.value for p, c in correlations.items()}
         replicates = self._replicates(correlations)
-        keys = [key for key in MEASURES if key in replicates and not np.isnan(values.get(key, np.nan))]
+        keys = [key for key in replicates if not np.isnan(values.get(key, np.nan))]
         value = np.array([values[key] for key in keys])
         drawn = np.stack([replicates[key] for key in keys], axis=1)  # (B, M)
-        excess, (low, high) = bias(value, drawn), interval(drawn)
+        excess = bias(value, drawn)
+        low, high = measure_intervals(keys, value, drawn, excess, self._occupied, int(self.member.sum()))
         found = {}
         for k, (point, measure) in enumerate(keys):
-            shift = excess[k] * BIAS_TAKEN_OFF.get(measure, 0)
-            ends = float(low[k] - shift), float(high[k] - shift)
+            ends = float(low[k]), float(high[k])
             if measure in CORRECTED:
-                corrected = _Estimate(float(value[k] - excess[k]), *ends, drawn[:, k] - shift)
+                corrected = _Estimate(float(value[k] - excess[k]), *ends, drawn[:, k] - 2 * excess[k])
                 found[point, CORRECTED[measure]] = corrected
-            if measure in POPULATION_MEASURES:
-                most = HIGHEST.get(measure, np.inf)
-                ends = float(np.clip(ends[0], 0, most)), float(np.clip(ends[1], 0, most))
             found[point, measure] = _Estimate(float(value[k]), *ends, drawn[:, k])
         return found
+
+    def _occupied(self, point: str, measure: str) -> tuple[int, int]:
+        """How many of the measure's bins hold human answers, and how many those of either side: half an
+        answer at the least."""
+        bins = kl_bins(measure if measure in KL_BINS else "kl", self.asked.human.scale)
+        human, model = self.said["human"], self.said[point]
+        own, other = (rebin(said, bins or 1) for said in (human, model / model.sum() * human.sum()))
+        return int((own > 0).sum()), int(((own > 0) | (other >= 0.5)).sum())
 
     def _correlations(self) -> dict[str, Correlation]:
         asked, found = self.asked, {}

@@ -34,8 +34,12 @@ from evsim_assets.specs.survey import Scale
 
 Ints = npt.NDArray[np.int64]
 READINGS = {"mean": distribution_means, "median": distribution_medians, "mode": distribution_modes}
-"""How one answer is read from a prompt's distribution, besides a draw (`sample`)."""
-POINT_ANSWERS = ("sample", *READINGS)
+"""How one answer is read from a prompt's distribution, besides a draw (`sample`). Of several answers that are
+exactly the most likely, the lowest is the mode."""
+GREEDY = "greedy"
+"""The answer of temperature 0, whose distributions have all their mass on one answer: read there alone, as it
+does not depend on the temperature."""
+POINT_ANSWERS = ("sample", GREEDY, *READINGS)
 POINT_POPULATION = ("kl", "w1", "sd_ratio")
 """What is measured of everybody's point answers, taken for a population."""
 Measured = dict[tuple[str, str], Floats]
@@ -72,10 +76,17 @@ class Tally:
         return np.asarray(mass / mass.sum(axis=1, keepdims=True))
 
     @cached_property
+    def replicates(self) -> int:
+        """How many times each prompt was drawn."""
+        return len(np.unique(self.simulated.drawn.replicate))
+
+    @cached_property
     def points(self) -> dict[str, Floats]:
-        """The mean, median and mode of each prompt, (n,) each; never used where not `usable`."""
+        """The mean, median and mode of each prompt, at temperature 0 also the greedy answer, (n,) each; never
+        used where not `usable`."""
         values = answer_values(self.simulated.human.scale)
-        return {name: read(values, self.given) for name, read in READINGS.items()}
+        read = {name: reading(values, self.given) for name, reading in READINGS.items()}
+        return ({GREEDY: read["mode"]} if self.simulated.temperature == 0 else {}) | read
 
     @cached_property
     def of_model(self) -> dict[str, Floats]:
@@ -86,7 +97,7 @@ class Tally:
             columns["sample"] = said.said
         if said.decodes.any():
             columns |= {"decoded_said": said.decoded_said, "decodes": said.decodes}
-        for name in READINGS:
+        for name in self.points:
             columns[name] = self._indicators(name)
         return columns | dict(said.masses)
 
@@ -221,12 +232,18 @@ def measured(scale: Scale, human: Floats, sums: Mapping[str, Floats]) -> Measure
         for name in ("crps", "nll"):
             found["none", name] = sums[name] / sums["usable"]
         for point in POINT_ANSWERS:
-            counted = sums.get("usable" if point in READINGS else "answered")
-            if counted is not None:
+            if f"{point} square" in sums:
+                counted = sums["answered" if point == "sample" else "usable"]
                 found[point, "rmse"] = np.sqrt(np.maximum(sums[f"{point} square"], 0) / counted)
                 found[point, "mae"] = sums[f"{point} error"] / counted
     found |= _of_populations(scale, "none", human, population, POPULATION_MEASURES)
     return found | _of_points(scale, human, {p: sums[p] for p in POINT_ANSWERS if p in sums})
+
+
+def populations(sums: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Answers (R, K) of humans, of the model's distributions (`none`) and of each point answer."""
+    found = {"human": sums["human"], "none": _population(sums)}
+    return found | {point: sums[point] for point in POINT_ANSWERS if point in sums}
 
 
 def _population(sums: Mapping[str, Floats]) -> Floats:

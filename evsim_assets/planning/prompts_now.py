@@ -29,7 +29,7 @@ def prompts_of_landed_waves(survey: SurveySpec, study: StudySpec, scratch: Path)
     for wave in landed_waves(survey):
         folder = scratch / wave.wave
         folder.mkdir()
-        cells = read_cells(wave.path, survey.format_of(wave.wave), folder / "cells.parquet")
+        cells = read_cells(wave.fetched(folder), survey.format_of(wave.wave), folder / "cells.parquet")
         answers.append(clean_wave(cells.path, survey, wave.wave, texts, folder, wave.path.name).answers)
     responses = merge_waves(answers, survey, scratch).responses
     splits, prompts = scratch / "splits.parquet", scratch / "prompts.parquet"

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from evsim_assets.reports.chosen_rows import lowest_kl
 from evsim_assets.reports.tables import NOTHING, percent, three_digits, two_digits, with_interval
 from evsim_assets.specs.study import temperature_key
 
@@ -32,7 +31,7 @@ COMPARED: dict[tuple[str, str], tuple[str, Callable[[float], str]]] = {
     ("mean", "rmse"): ("by RMSE of mean", two_digits),
 }
 MANY_PAIRS = 45
-"""Of more pairs a question, only those with the adapter of the lowest KL are shown."""
+"""Of more pairs a question, only those with the adapter that is best on validation are shown."""
 
 
 def effect_rows(agreement: pd.DataFrame) -> list[list[str]]:
@@ -82,17 +81,20 @@ def p_value(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
-def comparison_rows(comparisons: pd.DataFrame, board: pd.DataFrame) -> list[list[str]]:
+def comparison_rows(comparisons: pd.DataFrame, chosen: pd.DataFrame) -> list[list[str]]:
     """A header, then one row a pair of adapters and question, in words: which one is closer, by how much.
 
-    A pair is shown at the temperature at which the one of lower KL has its lowest KL (at equal
-    temperatures only, as the table compares). Of more than MANY_PAIRS a question, those with the adapter
-    of the lowest KL are shown.
+    A pair is shown at the temperature chosen for the one of lower KL on validation (at equal temperatures
+    only, as the table compares). Of more than MANY_PAIRS a question, those with the adapter of the lowest
+    KL on validation are shown.
+
+    Args:
+        chosen: of `metrics.chosen.chosen_temperatures`.
     """
     rows = [["question", "T", "pair", *(name for name, _ in COMPARED.values())]]
     lowest = {
-        (str(r["adapter"]), str(r["question"])): (float(r["kl"]), float(r["temperature"]))
-        for r in lowest_kl(board).dropna(subset=["kl"]).to_dict("records")
+        (str(r["adapter"]), str(r["question"])): (float(r["validation_kl"]), float(r["temperature"]))
+        for r in chosen.to_dict("records")
     }
     for question, of_question in comparisons.groupby("question", sort=False):
         for _, part in of_question.groupby("answers", sort=False):
@@ -106,7 +108,7 @@ def comparison_rows(comparisons: pd.DataFrame, board: pd.DataFrame) -> list[list
 def _pairs_shown(
     part: pd.DataFrame, lowest: dict[tuple[str, str], tuple[float, float]], question: str
 ) -> list[tuple[str, str]]:
-    """The pairs of one question; of more than MANY_PAIRS, those with the adapter of the lowest KL."""
+    """The pairs of one question; of more than MANY_PAIRS, those with the best adapter on validation."""
     pairs = list(dict.fromkeys(zip(part["adapter"].astype(str), part["other"].astype(str), strict=True)))
     known = {name: lowest[name, question] for pair in pairs for name in pair if (name, question) in lowest}
     if len(pairs) <= MANY_PAIRS or not known:

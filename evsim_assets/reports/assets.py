@@ -18,7 +18,7 @@ from evsim_resources.lake import Lake
 from evsim_resources.outputs import OWNERS, about, picture, refusing, spec_hash
 from evsim_resources.versions import VersionedStore
 
-VERSION = "3"
+VERSION = "4"
 
 
 def report_store(lake: Lake, study: str) -> VersionedStore:
@@ -34,6 +34,8 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         "answer_histograms",
         "baseline_curves",
         "chosen_baselines",
+        "chosen_adapters",
+        "chosen_temperatures",
         "noise_floor",
         "null_models",
         "effects",
@@ -41,6 +43,8 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         "bias",
         "discriminability",
         "comparisons",
+        "claim",
+        "contest",
     )
 
     @dg.asset(
@@ -61,6 +65,8 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         answer_histograms: pd.DataFrame,
         baseline_curves: pd.DataFrame,
         chosen_baselines: pd.DataFrame,
+        chosen_adapters: pd.DataFrame,
+        chosen_temperatures: pd.DataFrame,
         noise_floor: pd.DataFrame,
         null_models: pd.DataFrame,
         effects: pd.DataFrame,
@@ -68,21 +74,27 @@ def report_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         bias: pd.DataFrame,
         discriminability: pd.DataFrame,
         comparisons: pd.DataFrame,
+        claim: pd.DataFrame,
+        contest: pd.DataFrame,
         lake: Lake,
     ) -> dg.MaterializeResult:
         results = Results(
-            scoreboard,
-            answer_histograms,
-            baseline_curves,
-            chosen_baselines,
-            noise_floor,
-            null_models,
-            refusing(_learning_curves, lake, study),
-            effects,
-            effect_agreement,
-            bias,
-            discriminability,
-            comparisons,
+            scoreboard=scoreboard,
+            histograms=answer_histograms,
+            curves=baseline_curves,
+            chosen=chosen_baselines,
+            floors=noise_floor,
+            nulls=null_models,
+            learning_curves=refusing(_learning_curves, lake, study),
+            chosen_adapters=chosen_adapters,
+            chosen_temperatures=chosen_temperatures,
+            effects=effects,
+            effect_agreement=effect_agreement,
+            bias=bias,
+            discriminability=discriminability,
+            comparisons=comparisons,
+            claim=claim,
+            contest=contest,
         )
         pictures: dict[str, bytes] = {}
 

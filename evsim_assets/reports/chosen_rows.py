@@ -1,14 +1,19 @@
 """Which rows of the large tables people see first; SQL has all of them.
 
-Belongs here: choosing rows. Not here: writing them (`tables.py`), drawing them.
+Belongs here: picking rows. Not here: the choice of temperatures (`metrics/chosen.py`), writing rows
+(`tables.py`), drawing them.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 SERIES = ["adapter", "question"]
-LOWEST_KL = "Each adapter and question is shown at the temperature at which its KL is lowest."
+AT_CHOSEN = (
+    "Each adapter and question is shown at the temperature at which its KL is lowest on validation; the"
+    " figures are of test participants, who chose nothing."
+)
 
 
 def of_everybody(table: pd.DataFrame) -> pd.DataFrame:
@@ -16,20 +21,21 @@ def of_everybody(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["demographic"] == "all"] if "demographic" in table else table
 
 
-def lowest_kl(board: pd.DataFrame) -> pd.DataFrame:
-    """One row of the scoreboard for each adapter and question: the temperature of its lowest KL.
+def chosen_rows(board: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """One row of the scoreboard for each adapter and question: the temperature chosen on validation.
 
-    Where no temperature has a KL it is the first one. The temperature is chosen on the same answers
-    that are shown, so the lowest KL of many temperatures is a little lucky.
+    Args:
+        chosen: of `metrics.chosen.chosen_temperatures`. Where it has none, as nothing was answered on
+            validation, the first temperature stands.
     """
+    temperatures = {(r["adapter"], r["question"]): r["temperature"] for r in chosen.to_dict("records")}
     places = []
-    for _, rows in board.groupby(SERIES, sort=False):
-        known = rows["kl"].dropna()
-        places.append(known.idxmin() if len(known) else rows.index[0])
+    for (adapter, question), rows in board.groupby(SERIES, sort=False):
+        at = rows.index[rows["temperature"] == temperatures.get((adapter, question), np.nan)]
+        places.append(at[0] if len(at) else rows.index[0])
     return board.loc[places]
 
 
-def at_lowest_kl(table: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table (adapter, temperature, question, …) at the temperatures of `lowest_kl`."""
-    chosen = lowest_kl(board)[[*SERIES, "temperature"]]
-    return table.merge(chosen, on=[*SERIES, "temperature"], how="inner")
+def beside(table: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table (adapter, temperature, question, …) at the temperatures of `shown`."""
+    return table.merge(shown[[*SERIES, "temperature"]], on=[*SERIES, "temperature"], how="inner")

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from evsim_assets.reports.chosen_rows import chosen_rows
+from evsim_assets.reports.chosen_section import chosen_section
+from evsim_assets.reports.contest_section import contest_section
 from evsim_assets.reports.page import Section, render_page
 from evsim_assets.reports.sections import (
     agreement,
@@ -31,8 +34,9 @@ from evsim_assets.specs.survey import SurveySpec
 class Results:
     """The tables a report is made from, of all adapters; those with a default may be empty.
 
-    `learning_curves` has the column `adapter`. The others are the assets of these names: `effects`,
-    `effect_agreement`, `bias`, `discriminability`, `comparisons`.
+    `learning_curves` has the column `adapter`. The others are the assets of these names: `chosen_adapters`,
+    `chosen_temperatures`, `effects`, `effect_agreement`, `bias`, `discriminability`, `comparisons`,
+    `claim`, `contest`.
     """
 
     scoreboard: pd.DataFrame
@@ -42,11 +46,15 @@ class Results:
     floors: pd.DataFrame
     nulls: pd.DataFrame
     learning_curves: pd.DataFrame
+    chosen_adapters: pd.DataFrame
+    chosen_temperatures: pd.DataFrame
     effects: pd.DataFrame = field(default_factory=pd.DataFrame)
     effect_agreement: pd.DataFrame = field(default_factory=pd.DataFrame)
     bias: pd.DataFrame = field(default_factory=pd.DataFrame)
     discriminability: pd.DataFrame = field(default_factory=pd.DataFrame)
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
+    claim: pd.DataFrame = field(default_factory=pd.DataFrame)
+    contest: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def write_report(folder: Path, survey: SurveySpec, study: StudySpec, results: Results) -> dict[str, bytes]:
@@ -75,9 +83,14 @@ def published(study: StudySpec) -> pd.DataFrame | None:
 
 def _sections(survey: SurveySpec, study: StudySpec, results: Results) -> list[Section]:
     board, title, simulated = results.scoreboard, study.title, survey.simulated
+    shown = chosen_rows(board, results.chosen_temperatures)
     return [
+        chosen_section(results.chosen_adapters, board),
+        contest_section(results.claim, results.contest),
         agreement(
             board,
+            shown,
+            results.chosen_temperatures,
             results.curves,
             results.floors,
             results.comparisons,
@@ -86,9 +99,9 @@ def _sections(survey: SurveySpec, study: StudySpec, results: Results) -> list[Se
             simulated=simulated,
         ),
         answers(board, results.histograms, title=title, simulated=simulated),
-        interventions(board, results.effects, results.effect_agreement, title=title, simulated=simulated),
-        groups(board, results.bias, title=title, simulated=simulated),
-        telling_apart(board, results.discriminability, title=title, simulated=simulated),
+        interventions(shown, results.effects, results.effect_agreement, title=title, simulated=simulated),
+        groups(shown, results.bias, title=title, simulated=simulated),
+        telling_apart(shown, results.discriminability, title=title, simulated=simulated),
         noise_and_nulls(results.floors, results.nulls),
         baselines(results.chosen),
         training(results.learning_curves, title=title, simulated=simulated),

@@ -18,7 +18,7 @@ from evsim_assets.reports.agreement_tables import (
     discriminability_rows,
     effect_rows,
 )
-from evsim_assets.reports.chosen_rows import LOWEST_KL, at_lowest_kl, lowest_kl
+from evsim_assets.reports.chosen_rows import AT_CHOSEN, beside
 from evsim_assets.reports.page import Picture, Section, Table
 from evsim_assets.reports.rmse_kl import rmse_kl_figure
 from evsim_assets.reports.tables import (
@@ -36,6 +36,8 @@ EFFECT_QUESTIONS = 6
 
 def agreement(
     board: pd.DataFrame,
+    shown: pd.DataFrame,
+    chosen: pd.DataFrame,
     curves: pd.DataFrame,
     floors: pd.DataFrame,
     comparisons: pd.DataFrame,
@@ -44,7 +46,11 @@ def agreement(
     title: str,
     simulated: bool,
 ) -> Section:
-    """Populations and individuals: the RMSE–KL plane, the scoreboard, who is closer than whom."""
+    """Populations and individuals: the RMSE–KL plane, the scoreboard, who is closer than whom.
+
+    Args:
+        shown: the rows of `board` in its table. chosen: of `metrics.chosen.chosen_temperatures`.
+    """
     parts: list[Picture | Table] = []
     for scale in dict.fromkeys(board["answers"]):
         native = scale == "native"
@@ -63,21 +69,21 @@ def agreement(
     parts.append(
         Table(
             "Scoreboard",
-            f"{LOWEST_KL} All temperatures are in the table scoreboard. Floors are what two samples of humans"
+            f"{AT_CHOSEN} All temperatures are in the table scoreboard. Floors are what two samples of humans"
             " differ by; the gap closed is 0 % at the uniform null, 100 % at the floor, negative beyond the"
             f" null. {RMSE_LEGEND}",
-            scoreboard_rows(lowest_kl(board)),
+            scoreboard_rows(shown),
         )
     )
     if len(comparisons):
         parts.append(
             Table(
                 "Who is closer to the humans",
-                "Pairs of adapters on the same participants, at the temperature of the lowest KL of the"
-                " better one; differences with 95 % intervals. “neither” where the interval holds 0:"
-                " no difference was shown, which is not equality. Of many pairs, some intervals miss by"
-                " chance: one in twenty.",
-                comparison_rows(comparisons, board),
+                "Pairs of adapters on the same participants, at the temperature chosen on validation for the"
+                " one that is better there; differences with 95 % intervals. “neither” where the interval"
+                " holds 0: no difference was shown, which is not equality. Of many pairs, some intervals miss"
+                " by chance: one in twenty.",
+                comparison_rows(comparisons, chosen),
             )
         )
     if published is not None:
@@ -115,7 +121,7 @@ def answers(board: pd.DataFrame, histograms: pd.DataFrame, *, title: str, simula
 
 
 def interventions(
-    board: pd.DataFrame,
+    shown: pd.DataFrame,
     effects: pd.DataFrame,
     effect_agreement: pd.DataFrame,
     *,
@@ -125,23 +131,23 @@ def interventions(
     """Human against simulated effects, and how well they agree. Empty without effects."""
     if not len(effects):
         return Section("Interventions", [])
-    shown = at_lowest_kl(effects, board)
-    measured = at_lowest_kl(effect_agreement, board) if len(effect_agreement) else effect_agreement
+    drawn = beside(effects, shown)
+    measured = beside(effect_agreement, shown) if len(effect_agreement) else effect_agreement
     parts: list[Picture | Table] = []
-    questions = list(dict.fromkeys(shown["question"]))
+    questions = list(dict.fromkeys(drawn["question"]))
     cut = ""
     if len(questions) > EFFECT_QUESTIONS:
         cut = f" Drawn are the first {EFFECT_QUESTIONS} of {len(questions)} questions; the table has all."
     for question in questions[:EFFECT_QUESTIONS]:
         png = effects_figure(
-            shown[shown["question"] == question],
+            drawn[drawn["question"] == question],
             measured,
             title=f"{title}: intervention effects on {question}",
             simulated=simulated,
         )
         caption = (
             "Each point is an intervention: how far it moves the humans' mean answer, and the model's. On the"
-            f" dashed line both move alike. {LOWEST_KL}{cut}"
+            f" dashed line both move alike. {AT_CHOSEN}{cut}"
         )
         parts.append(Picture(f"Effects on “{question}”", caption, png, f"effects_{question}.png"))
     if len(measured):
@@ -152,24 +158,24 @@ def interventions(
                 " they would be with very many people in each arm. Sign accuracy counts interventions whose"
                 " human effect is more than chance. Regret is what is lost, in scale units, by choosing the 1"
                 " or 3 interventions that the model finds strongest; even a perfect model loses something."
-                f" Held-out interventions were never trained on. {LOWEST_KL}",
+                f" Held-out interventions were never trained on. {AT_CHOSEN}",
                 effect_rows(measured),
             )
         )
     return Section("Interventions", parts)
 
 
-def groups(board: pd.DataFrame, bias: pd.DataFrame, *, title: str, simulated: bool) -> Section:
+def groups(shown: pd.DataFrame, bias: pd.DataFrame, *, title: str, simulated: bool) -> Section:
     """Whether the model exaggerates or levels out what groups differ by. Empty without the table."""
     if not len(bias):
         return Section("Groups", [])
-    shown = at_lowest_kl(bias, board)
+    drawn = beside(bias, shown)
     parts: list[Picture | Table] = []
-    for measure in dict.fromkeys(shown["measure"]):
-        png = bias_figure(shown, title=f"{title}: group differences", simulated=simulated, measure=measure)
+    for measure in dict.fromkeys(drawn["measure"]):
+        png = bias_figure(drawn, title=f"{title}: group differences", simulated=simulated, measure=measure)
         caption = (
             f"Spread between a demographic's groups ({measure}), simulated over human: above 1 the model"
-            f" exaggerates the difference, below 1 it levels it out. {LOWEST_KL}"
+            f" exaggerates the difference, below 1 it levels it out. {AT_CHOSEN}"
         )
         parts.append(Picture(f"Amplification of differences: {measure}", caption, png, f"bias_{measure}.png"))
     parts.append(
@@ -177,14 +183,14 @@ def groups(board: pd.DataFrame, bias: pd.DataFrame, *, title: str, simulated: bo
             "Amplification of differences",
             "How many demographics are levelled out (the interval lies below 1) or exaggerated (above 1), and"
             " the two farthest. Every demographic is in the table bias.",
-            bias_rows(shown),
+            bias_rows(drawn),
         )
     )
     return Section("Groups", parts)
 
 
 def telling_apart(
-    board: pd.DataFrame, discriminability: pd.DataFrame, *, title: str, simulated: bool
+    shown: pd.DataFrame, discriminability: pd.DataFrame, *, title: str, simulated: bool
 ) -> Section:
     """Whether a classifier can tell simulated answers from human ones. Empty without the table."""
     if not len(discriminability):
@@ -203,8 +209,8 @@ def telling_apart(
             Table(
                 "Telling model from humans",
                 "p: how often labels shuffled at random are told apart as well. A classifier that finds"
-                f" nothing is no proof that there is nothing. {LOWEST_KL}",
-                discriminability_rows(at_lowest_kl(discriminability, board)),
+                f" nothing is no proof that there is nothing. {AT_CHOSEN}",
+                discriminability_rows(beside(discriminability, shown)),
             ),
         ],
     )

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from evsim_assets.reports.chosen_rows import lowest_kl
+from evsim_assets.reports.chosen_rows import chosen_rows
 
 HEAD = (
     "adapter",
@@ -42,19 +42,20 @@ MANY = 8
 """With more questions than these, each adapter has one row: the means over the questions."""
 
 
-def summary_table(board: pd.DataFrame, title: str) -> Table:
-    """One row an adapter and question: its temperature of the lowest KL, beside floors and the best
-    baseline; every temperature (and of many questions every one) is on the page and in SQL."""
+def summary_table(board: pd.DataFrame, title: str, chosen: pd.DataFrame) -> Table:
+    """Test figures, one row an adapter and question at the temperature `chosen` on validation, beside floors
+    and the best baseline. Every temperature (and of many questions every one) is in SQL."""
+    shown = chosen_rows(board, chosen)
     if board["question"].nunique() > MANY:
-        board = _means(board)
+        shown = _means(shown)
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for at, name in enumerate(HEAD):
         table.add_column(name, justify="left" if at < 2 else "right", no_wrap=True)
-    for best in lowest_kl(board).to_dict("records"):
+    for best in shown.to_dict("records"):
         table.add_row(
             str(best["adapter"]),
             str(best["question"]),
-            f"{best['temperature']:g}",
+            best["temperature"] if isinstance(best["temperature"], str) else f"{best['temperature']:g}",
             _number(best["kl"], 3),
             _number(best["floor_kl"], 3),
             _number(best["w1"], 2),
@@ -68,11 +69,20 @@ def summary_table(board: pd.DataFrame, title: str) -> Table:
     return table
 
 
-def _means(board: pd.DataFrame) -> pd.DataFrame:
-    """One row an adapter and temperature: the means over the questions that have the measure."""
-    means = board.groupby(["adapter", "temperature"], sort=False).mean(numeric_only=True).reset_index()
+def _means(shown: pd.DataFrame) -> pd.DataFrame:
+    """One row an adapter: the means over the questions that have the measure.
+
+    Where questions have different temperatures, they stand as a range, in words.
+    """
+    parts = shown.groupby("adapter", sort=False)
+    means = parts.mean(numeric_only=True)
+    ends = parts["temperature"].agg(["min", "max"]).itertuples(index=False)
+    span = [f"{low:g}" if low == high else f"{low:g}–{high:g}" for low, high in ends]
     nobody = {"best_baseline_kl_by": None, "best_baseline_rmse_by": None}
-    return means.assign(question=f"mean of {board['question'].nunique()}", **nobody)
+    means = (
+        means.drop(columns="temperature", errors="ignore").reset_index().assign(temperature=span, **nobody)
+    )
+    return means.assign(question=f"mean of {shown['question'].nunique()}")
 
 
 def keep_copy(version: Path, target: Path) -> Path:
@@ -87,6 +97,7 @@ def keep_copy(version: Path, target: Path) -> Path:
 def print_summary(
     console: Console,
     board: pd.DataFrame,
+    chosen: pd.DataFrame,
     *,
     study: str,
     survey: str,
@@ -97,10 +108,12 @@ def print_summary(
     """Print the table, where plot and page are, and the next commands to try.
 
     Args:
+        chosen: of `metrics.chosen.chosen_temperatures`.
         evsim: how the command was called, so that what is printed can be typed.
     """
     said = "SIMULATED answers" if simulated else "real answers"
-    table = summary_table(board, f"{study}: each adapter at its temperature of lowest KL ({said})")
+    title = f"{study}: each adapter at its temperature of lowest KL on validation ({said})"
+    table = summary_table(board, title, chosen)
     # A narrower terminal wraps the table's lines, rather than cutting its numbers.
     needed = Measurement.get(console, console.options.update_width(1000), table).maximum
     wide = Console(file=console.file, width=max(console.width, needed))

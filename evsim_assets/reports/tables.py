@@ -131,7 +131,7 @@ def null_rows(nulls: pd.DataFrame) -> list[list[str]]:
     rows = [["null model", "question", "answers", "KL", "W1", "RMSE of mean", "RMSE of a draw"]]
     for place, part in of_everybody(nulls).groupby(["null", "question", "answers"], sort=False):
         values = part.set_index(["point_answer", "measure"])["value"].to_dict()
-        rows.append([*map(str, place), *(_known(values.get(key), three_digits) for key in shown)])
+        rows.append([*map(str, place), *(known(values.get(key), three_digits) for key in shown)])
     return rows
 
 
@@ -152,14 +152,15 @@ def baseline_rows(chosen: pd.DataFrame) -> list[list[str]]:
     read = ["reading"] if "reading" in chosen else []
     rows = [["baseline", "question", "answers", *read, "chosen by", *names, "setting"]]
     for r in chosen.to_dict("records"):
-        figures = (_known(r[column], write) for column, (_, write) in shown.items())
+        figures = (known(r[column], write) for column, (_, write) in shown.items())
         place = (str(r[column]) for column in ("algorithm", "question", "answers", *read))
         chosen_by = f"validation {str(r['chosen_by']).upper()}"
         rows.append([*place, chosen_by, *figures, _setting(r["setting"])])
     return rows
 
 
-def _known(value: Any, write: Callable[[float], str]) -> str:
+def known(value: Any, write: Callable[[float], str]) -> str:
+    """The value as `write` writes it; "—" where there is none."""
     return NOTHING if value is None or pd.isna(value) else write(float(value))
 
 

@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
-from upath import UPath
 
 from evsim_assets.adapters.assets import changed_adapters
 from evsim_assets.definitions import build_definitions
 from evsim_assets.running.graph import Graph, Node
+from evsim_assets.running.instance import open_at
 from evsim_assets.running.scheduler import Plan, Progress, Scheduler, close_dead_runs
 from evsim_assets.running.staleness import Staleness
 from evsim_assets.specs.errors import BadInput
@@ -30,19 +29,27 @@ from evsim_assets.specs.study import StudySpec
 from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.surveys.landing import intervention_texts, landed_waves, misnamed_files
 from evsim_assets.surveys.observed import changed_waves, removed_waves
-from evsim_resources.compute import Compute
-from evsim_resources.lake import Lake, partition_folders, write_atomically
+from evsim_resources.compute import chosen_compute
+from evsim_resources.lake import Lake, partition_folders
 from evsim_resources.models import ModelHub
 from evsim_resources.records import Records
 from evsim_resources.versions import VersionedStore
 
-NEEDS_MODELS = {"prompt_lengths", "adapter_checkpoint", "answer_distributions", "generations"}
+NEEDS_MODELS = {
+    "prompt_lengths",
+    "adapter_checkpoint",
+    "answer_distributions",
+    "validation_scores",
+    "generations",
+}
 CPU_WORKERS = 2
 """Processes at once on a CPU; tiny models gain more from a second process than from more threads."""
 LIKELY_SECONDS = {
     "adapter_checkpoint": 40.0,
     "answer_distributions": 8.0,
     "baseline_fits": 30.0,
+    "baseline_answers": 10.0,
+    "validation_scores": 5.0,
     "generations": 1.0,
     "prompt_lengths": 8.0,
     "metrics": 6.0,
@@ -188,7 +195,7 @@ def preflight(project: Project, study: StudySpec) -> None:
         lambda: ModelHub(root=str(project.root)).require(
             {n: s for n, s in study.models.items() if n in used}
         ),
-        lambda: Compute().require(study.compute),
+        lambda: chosen_compute().require(study.compute),
     ):
         try:
             check()
@@ -216,14 +223,7 @@ def observe(survey: SurveySpec, study: StudySpec, instance: dg.DagsterInstance, 
 
 def open_instance(project: Project) -> dg.DagsterInstance:
     """The project's persistent instance, its configuration written on first use."""
-    home = project.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
-    config = home / "dagster.yaml"
-    wanted = files("evsim_assets").joinpath("instance.yaml").read_bytes()
-    if not config.exists() or config.read_bytes() != wanted:
-        write_atomically(UPath(config), wanted)
-    os.environ["DAGSTER_HOME"] = str(home)
-    return dg.DagsterInstance.from_config(str(home))
+    return open_at(project.dagster_home)
 
 
 def is_stored(lake: Lake, spec: dg.AssetSpec, partition: str | None) -> bool:

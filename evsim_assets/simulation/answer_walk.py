@@ -34,6 +34,14 @@ OFF_SCALE, NO_ANSWER, UNEXPANDED = -3, -2, -1
 WIDEST = 1024
 """Most continuations of a prompt that are read in one level, at one temperature; the likeliest."""
 
+BEFORE = 0.125
+"""Share of the tolerance, and of WIDEST, that is meant for texts in which no answer has begun: blanks and
+signs. They are chosen first and by themselves, so that what is found of them, and with it every way to write
+no answer, is the same whether or not numbers are followed."""
+
+CELLS = 2**21
+"""Numbers in one table (nodes, temperatures, tokens) of what may follow: 16 MiB, of which there are a few."""
+
 FREE = 0
 """Anything may follow an outcome's path. Other codes of `next` belong to the kind of answer."""
 
@@ -66,14 +74,15 @@ class Stops:
 class Steps:
     """m nodes followed by a token that goes on with the answer; ascending by `parent`.
 
-    `state`: behind the token. `outcome`: if the text ends there, and for certain unless `open`; `taken`:
-    whether it is taken to end there all the same (but not for greedy answers). `followed`: whether anybody
-    needs what lies below. `mass`: (m, T).
+    `state`: behind the token. `begun`: whether an answer has begun there. `outcome`: if the text ends there,
+    and for certain unless `open`; `taken`: whether it is taken to end there all the same (but not for greedy
+    answers). `followed`: whether anybody needs what lies below. `mass`: (m, T).
     """
 
     parent: Ints
     token: Ints
     state: Ints
+    begun: Bools
     outcome: Ints
     open: Bools
     taken: Bools
@@ -90,6 +99,9 @@ class Answers(Protocol):
 
     def begin(self, prompt: Ints) -> Ints:
         """The state of the numbered prompts before anything is written."""
+
+    def choices(self, state: Ints) -> int:
+        """How many tokens go on with an answer from one of these states, at most."""
 
     def divide(self, prompt: Ints, level: Level, shares: Shares) -> tuple[Stops, Steps]:
         """Divide each node's mass among the tokens that go on with the answer, and the rest."""
@@ -112,6 +124,11 @@ class Outcomes:
     path: Ints
     next: Ints
     taken: bool = False
+
+    def take(self, chosen: Ints) -> Outcomes:
+        """The ends numbered `chosen`."""
+        prompt, outcome, mass = self.prompt[chosen], self.outcome[chosen], self.mass[chosen]
+        return Outcomes(prompt, outcome, mass, self.path[chosen], self.next[chosen], self.taken)
 
 
 @dataclass(frozen=True)
@@ -159,7 +176,7 @@ def _descend(read: Read, level: Level, steps: Steps, answers: Answers, walk: Wal
     """Read what lies below `level`, level by level; how many continuations were read."""
     count = 0
     fed: list[Remembered] = []
-    unread = np.zeros((len(read.prompt), len(walk.temperatures)))
+    unread = np.zeros((2, len(read.prompt), len(walk.temperatures)))
     while True:
         steps = _worth_reading(read, level, steps, walk, settle, unread)
         if not len(steps.parent):
@@ -180,15 +197,33 @@ def _descend(read: Read, level: Level, steps: Steps, answers: Answers, walk: Wal
 def _divided(
     read: Read, level: Level, logits: torch.Tensor, answers: Answers, walk: Walk, settle: Settle
 ) -> Steps:
-    """Divide each node's mass among its next tokens, and settle what does not go on with an answer.
+    """Divide each node's mass among its next tokens, settle what is certain then, and return the rest.
 
-    `logits` (n, V): behind the level's nodes.
+    `logits` (n, V): behind the level's nodes. Of up to a thousand tokens that go on with a number few leave
+    it open, so the steps of some nodes are settled before those of the next are made.
     """
+    n = len(level.nodes)
+    size = max(1, CELLS // max(1, answers.choices(level.state) * len(walk.temperatures)))
+    found = []
+    for start in range(0, max(n, 1), size):
+        some = np.arange(start, min(start + size, n))
+        of_some = Level(level.nodes.take(some), level.state[some], level.mass[some])
+        prompt = read.prompt[of_some.nodes.row]
+        shares = _shares(of_some.mass, logits[start : start + size], walk)
+        stops, steps = answers.divide(prompt, of_some, shares)
+        settle(Outcomes(prompt, stops.outcome, stops.mass, of_some.nodes.path, stops.next))
+        steps = _open(read, of_some, steps, walk, settle)
+        found.append(replace(steps, parent=steps.parent + start))
+    return joined(found)
+
+
+def _shares(mass: Floats, logits: torch.Tensor, walk: Walk) -> Shares:
+    """The probabilities behind nodes of `mass` (n, T) and with `logits` (n, V); 0 where there is no mass."""
 
     def shares(chosen: Ints, tokens: Ints) -> Floats:
         columns = torch.from_numpy(tokens).to(logits.device)
-        p = np.zeros((len(chosen), level.mass.shape[1], len(tokens)))
-        alive = level.mass[chosen] > 0
+        p = np.zeros((len(chosen), mass.shape[1], len(tokens)))
+        alive = mass[chosen] > 0
         for pattern in np.unique(alive, axis=0):
             rows, at = np.flatnonzero((alive == pattern).all(1)), np.flatnonzero(pattern)
             some = [walk.temperatures[t] for t in at.tolist()]
@@ -197,10 +232,7 @@ def _divided(
             p[np.ix_(rows, at)] = of_rows.cpu().numpy()
         return p
 
-    prompt = read.prompt[level.nodes.row]
-    stops, steps = answers.divide(prompt, level, shares)
-    settle(Outcomes(prompt, stops.outcome, stops.mass, level.nodes.path, stops.next))
-    return steps
+    return shares
 
 
 def joined(parts: Sequence[Steps]) -> Steps:
@@ -215,42 +247,64 @@ def _picked(logits: torch.Tensor, chosen: Ints) -> torch.Tensor:
     return logits if len(chosen) == len(logits) else logits[torch.from_numpy(chosen).to(logits.device)]
 
 
+def _open(read: Read, level: Level, steps: Steps, walk: Walk, settle: Settle) -> Steps:
+    """Settle the steps whose fate is certain, or taken to be; return the others."""
+    limit = walk.limit[read.prompt[level.nodes.row]]
+    open_ = steps.open & (level.nodes.path.shape[1] + 1 < limit[steps.parent])
+    _settle(read, level, steps.take(np.flatnonzero(~open_)), settle)
+    steps = steps.take(np.flatnonzero(open_))
+    taken = steps.taken[:, None] & (np.array(walk.temperatures) > 0)
+    _settle(read, level, replace(steps, mass=np.where(taken, steps.mass, 0)), settle, taken=True)
+    steps = replace(steps, mass=np.where(taken, 0, steps.mass))
+    return steps.take(np.flatnonzero(steps.mass.max(1, initial=0) > 0))
+
+
+def _settle(read: Read, level: Level, steps: Steps, settle: Settle, *, taken: bool = False) -> None:
+    """Settle the steps that have a mass, as their `outcome` says."""
+    steps = steps.take(np.flatnonzero(steps.mass.max(1, initial=0) > 0))
+    prompt, path = _behind(read, level, steps)
+    settle(Outcomes(prompt, steps.outcome, steps.mass, path, np.full(len(prompt), FREE), taken))
+
+
+def _behind(read: Read, level: Level, steps: Steps) -> tuple[Ints, Ints]:
+    """Each step's prompt (m,), and its path (m, t + 1)."""
+    path = np.concatenate([level.nodes.path[steps.parent], steps.token[:, None]], 1)
+    return read.prompt[level.nodes.row[steps.parent]], path
+
+
 def _worth_reading(
     read: Read, level: Level, steps: Steps, walk: Walk, settle: Settle, unread: Floats
 ) -> Steps:
-    """Settle the steps whose fate is certain, or too unlikely to be read; return the others.
+    """Settle the steps that are too unlikely to be read; return the others.
 
-    `unread` (R, T): what so far was left unread of each prompt for its tolerance; this level's is added.
-    Behind t tokens it is at most 1 − 2⁻ᵗ of the tolerance, so that something is left for the levels below.
+    `unread` (2, R, T): what so far was left unread of each prompt for its tolerance, before an answer had
+    begun and behind; this level's is added. Behind t tokens both together are at most 1 − 2⁻ᵗ of the
+    tolerance, so that something is left for the levels below. What stands before an answer is chosen first,
+    and nothing behind matters to it.
     """
-    row = level.nodes.row[steps.parent]
-    prompt = read.prompt[row]
-    path = np.concatenate([level.nodes.path[steps.parent], steps.token[:, None]], 1)
-
-    def settle_some(mass: Floats, outcome: Ints, *, taken: bool = False) -> None:
-        some = np.flatnonzero(mass.max(1, initial=0) > 0)
-        free = np.full(len(some), FREE)
-        settle(Outcomes(prompt[some], outcome[some], mass[some], path[some], free, taken))
-
-    open_ = steps.open & (path.shape[1] < walk.limit[prompt])
-    settle_some(np.where(open_[:, None], 0, steps.mass), steps.outcome)
-    likely = np.where(open_[:, None], steps.mass, 0)
-    taken = steps.taken[:, None] & (np.array(walk.temperatures) > 0)
-    settle_some(np.where(taken, likely, 0), steps.outcome, taken=True)
-    likely[taken] = 0
-    allowed = walk.tolerance[read.prompt, None] * (1 - 0.5 ** path.shape[1]) - unread
-    negligible, too_many = _negligible(row, likely, allowed)
-    np.add.at(unread, row, np.where(negligible, likely, 0))
-    left = negligible | too_many
-    settle_some(np.where(left, likely, 0), np.full(len(row), UNEXPANDED))
-    likely[left] = 0
+    row, t = level.nodes.row[steps.parent], level.nodes.path.shape[1] + 1
+    allowed = walk.tolerance[read.prompt, None] * (1 - 0.5**t)
+    widest = np.full(unread[0].shape, WIDEST)
+    left = np.zeros(steps.mass.shape, dtype=bool)
+    for begun in (0, 1):
+        those = np.flatnonzero(steps.begun == begun)
+        share = 1 if begun else BEFORE
+        of_row, mass = row[those], steps.mass[those]
+        spent = unread[: begun + 1].sum(0)
+        negligible, too_many = _negligible(of_row, mass, share * allowed - spent, share * widest)
+        np.add.at(unread[begun], of_row, np.where(negligible, mass, 0))
+        left[those] = negligible | too_many
+        np.subtract.at(widest, of_row, (mass > 0) & ~left[those])
+    lost = np.full(len(row), UNEXPANDED)
+    _settle(read, level, replace(steps, outcome=lost, mass=np.where(left, steps.mass, 0)), settle)
+    likely = np.where(left, 0, steps.mass)
     chosen = np.flatnonzero((likely.max(1, initial=0) > 0) & steps.followed)
     return replace(steps.take(chosen), mass=likely[chosen])
 
 
-def _negligible(row: Ints, mass: Floats, allowed: Floats) -> tuple[Bools, Bools]:
+def _negligible(row: Ints, mass: Floats, allowed: Floats, widest: Floats) -> tuple[Bools, Bools]:
     """Bool (m, T) twice: of every row and temperature the smallest masses, together at most what is `allowed`
-    (R, T), and those behind the WIDEST largest. `row` (m,) ascends; `mass` (m, T)."""
+    (R, T), and those behind the `widest` (R, T) largest. `row` (m,) ascends; `mass` (m, T)."""
     negligible, too_many = np.zeros((2, *mass.shape), dtype=bool)
     first, behind = np.searchsorted(row, row), np.searchsorted(row, row, side="right")
     for t in range(mass.shape[1]):
@@ -259,5 +313,5 @@ def _negligible(row: Ints, mass: Floats, allowed: Floats) -> tuple[Bools, Bools]
         so_far = total - np.concatenate([[0.0], total])[first]
         limit = allowed[row, t]
         negligible[order, t] = (so_far <= limit) & (limit > 0)
-        too_many[order, t] = np.arange(len(row)) < behind - WIDEST
+        too_many[order, t] = np.arange(len(row)) < behind - widest[row, t]
     return negligible, too_many

@@ -45,6 +45,22 @@ class AskedPrompts:
         groups = [[p for p in group if p in wanted] for group in self.groups]
         return replace(self, groups=[group for group in groups if group])
 
+    def apart(self, kind: Ints) -> AskedPrompts:
+        """The same, but a prompt that rows of several kinds ask is there once a kind; `kind`: (rows,)."""
+        pairs, of_row = np.unique(np.stack([self.of_row, kind]), axis=1, return_inverse=True)
+        prompt: Ints = pairs[0]
+        own: dict[int, list[int]] = {}
+        for number, of_pair in enumerate(prompt.tolist()):
+            own.setdefault(of_pair, []).append(number)
+        return AskedPrompts(
+            [self.tokens[p] for p in prompt],
+            Scales(*self.scales.of(prompt)),
+            [self.labels[p] for p in prompt],
+            self.label_tokens[prompt],
+            [[number for p in group for number in own[p]] for group in self.groups],
+            of_row.reshape(-1),
+        )
+
 
 def row_scales(prompts: pd.DataFrame, *, digit_answers: bool) -> Ints:
     """Low, high and step of what every row may be answered with: (rows, 3)."""

@@ -43,7 +43,7 @@ from evsim_resources.outputs import OWNERS, about, markdown, picture, refusing, 
 from evsim_resources.progress import reporter
 from evsim_resources.work import work_folder
 
-VERSION = "2"
+VERSION = "3"
 PLOTTED_QUESTIONS = 4
 """Questions whose mean distributions are shown inline; the report has all of them."""
 UNEXPANDED_LIMIT = 1e-2
@@ -74,7 +74,7 @@ def simulation_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         deps=[checkpoint_key],
         ins={"prompts": dg.AssetIn(key=[study.name, "prompts"])},
         kinds={"pytorch", "parquet"},
-        code_version=f"{VERSION}.{spec_hash(study.temperature_values, _of_distributions(study))}",
+        code_version=f"{VERSION}.{spec_hash(study.temperature_values, of_distributions(study))}",
         metadata={DIMENSION: "adapter"},
         **common,
         description=about(
@@ -115,21 +115,25 @@ def simulation_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         spec = study.adapter(context.partition_key)
         refusing(compute.require, study.compute)
         own = refusing(own_prompts, prompts, spec.template, "test")
-        same = refusing(compute.run, _parity, study, spec, own, lake, hub)
+        chosen = compared_prompts(own, study.parity.prompts)
+        gpus = compute.gpus(study.compute)
+        same = _parity(
+            study, refusing(compute.run, _compared, study, spec, chosen, lake, hub, gpus=gpus), len(chosen)
+        )
         yield same
         if not same.passed:
-            raise _nothing_stored(
+            raise nothing_stored(
                 "an adapter's probabilities depend on how its model is held or batched",
                 f"look at the comparisons of check parity of {spec.key}; where they are rounding alone, raise"
                 " parity.tolerance in the study",
             )
-        with _work(lake, study, "answer_distributions", {"adapter": spec.key}) as work:
-            table, audits = refusing(_read, context, study, spec, own, lake, hub, compute, work)
-            whole, worst = _sums(table)
+        with partition_work(lake, study, "answer_distributions", {"adapter": spec.key}) as work:
+            table, audits = refusing(read_stored, context, study, spec, own, lake, hub, compute, work)
+            whole, worst = sums_to_one(table)
             if not whole.passed:  # nothing bad is stored: what was there before stays as it was
                 shutil.rmtree(work)  # nor taken up again
                 yield whole
-                raise _nothing_stored(
+                raise nothing_stored(
                     f"the masses of an answer distribution miss 1 by {worst:.2g}",
                     f"look for numbers that are not finite in the model of {spec.key}",
                 )
@@ -176,7 +180,7 @@ def simulation_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
         refusing(compute.require, study.compute)
         own = refusing(own_prompts, prompts, spec.template, "test")
         here = distributions[np.isclose(distributions["temperature"], temperature)]
-        with _work(lake, study, "generations", place) as work:
+        with partition_work(lake, study, "generations", place) as work:
             table = refusing(_draw, context, study, spec, own, here, lake, hub, compute, work)
             rates = drawn_rates(own, table, here)
             yield table_output(
@@ -191,14 +195,13 @@ def simulation_assets(survey: SurveySpec, study: StudySpec) -> list[Any]:
     return [answer_distributions, generations]
 
 
-def _parity(
-    study: StudySpec, spec: AdapterSpec, own: pd.DataFrame, lake: Lake, hub: ModelHub
-) -> dg.AssetCheckResult:
-    """The check that an adapter's probabilities do not depend on what should not matter."""
-    chosen = compared_prompts(own, study.parity.prompts)
+def _compared(
+    study: StudySpec, spec: AdapterSpec, chosen: pd.DataFrame, lake: Lake, hub: ModelHub
+) -> pd.DataFrame:
+    """An adapter's probabilities of some prompts, compared with those where nothing should matter."""
     forget()  # so that of all models compared one is held at a time
     stored = _stored(study, spec, lake, hub)
-    table = compare(
+    return compare(
         lambda: model_of(stored),
         variants(spec.method, partial(fresh_model, stored), kept_in_4_bits=stored.four_bits),
         chosen,
@@ -206,6 +209,10 @@ def _parity(
         temperatures=study.temperature_values,
         decoding=study.decoding,
     )
+
+
+def _parity(study: StudySpec, table: pd.DataFrame, prompts: int) -> dg.AssetCheckResult:
+    """The check that an adapter's probabilities do not depend on what should not matter."""
     limit = tolerance_of(study.parity, study.compute)
     compared = table[table["blocks"] & table["reason"].isna()]
     return dg.AssetCheckResult(
@@ -214,13 +221,13 @@ def _parity(
         metadata={
             "tolerance": limit,
             "largest_difference": float(compared["largest_difference"].max(skipna=False)),
-            "prompts": len(chosen),
+            "prompts": prompts,
             "comparisons": markdown(table.assign(reason=table["reason"].fillna(""))),
         },
     )
 
 
-def _read(
+def read_stored(
     context: dg.AssetExecutionContext,
     study: StudySpec,
     spec: AdapterSpec,
@@ -230,21 +237,27 @@ def _read(
     compute: Compute,
     work: Path,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The adapter's distributions, and what the audit found, as metadata."""
-    temperatures, decoding = study.temperature_values, _of_distributions(study)
+    """The adapter's distributions of its `own` prompts, and what the audit found, as metadata.
+
+    Shards are kept in the folder `work` until the caller has stored what it makes of them.
+    """
+    temperatures, decoding = study.temperature_values, of_distributions(study)
     stored = _stored(study, spec, lake, hub)
 
     def make(some: pd.DataFrame, progress: Callable[[int, int], None]) -> tuple[pd.DataFrame, Any]:
         found: list[AuditFound] = []
         table = compute.run(
-            read_answers,
-            *model_of(stored),
+            _read_there,
+            study,
+            spec,
+            lake,
+            hub,
             some,
+            gpus=compute.gpus(study.compute),
+            callbacks={"on_progress": progress, "on_audit": found.append},
             digit_answers=spec.answers == "digit",
             temperatures=temperatures,
             decoding=study.decoding,
-            on_progress=progress,
-            on_audit=found.append,
         )
         return table, audit_note(found[0]) if found else None
 
@@ -270,17 +283,20 @@ def _draw(
 
     def make(some: pd.DataFrame, progress: Callable[[int, int], None]) -> tuple[pd.DataFrame, Any]:
         table = compute.run(
-            draw_answers,
-            lambda: model_of(stored),
+            _draw_there,
+            study,
+            spec,
+            lake,
+            hub,
             some,
             distributions[distributions["prompt_id"].isin(some["prompt_id"])],
+            gpus=compute.gpus(study.compute),
+            callbacks={"on_progress": progress},
             digit_answers=spec.answers == "digit",
             temperature=temperature,
             decoding=study.decoding,
             seed=study.seed,
             replicates=study.replicates,
-            weights=weights_of(stored) if study.decoding.engine == "vllm" else None,
-            on_progress=progress,
         )
         return table, None
 
@@ -292,6 +308,28 @@ def _draw(
         "distributions": content_hash(distributions),
     }
     return _by_shards(context, work, known, own, make)[0]
+
+
+def _read_there(
+    study: StudySpec, spec: AdapterSpec, lake: Lake, hub: ModelHub, some: pd.DataFrame, **asked: Any
+) -> pd.DataFrame:
+    """The distributions of some prompts, from the adapter as the machine at work finds it."""
+    return read_answers(*model_of(_stored(study, spec, lake, hub)), some, **asked)
+
+
+def _draw_there(
+    study: StudySpec,
+    spec: AdapterSpec,
+    lake: Lake,
+    hub: ModelHub,
+    some: pd.DataFrame,
+    distributions: pd.DataFrame,
+    **asked: Any,
+) -> pd.DataFrame:
+    """Generations for some prompts, likewise; the model is loaded where a text has to be decoded."""
+    stored = _stored(study, spec, lake, hub)
+    weights = weights_of(stored) if study.decoding.engine == "vllm" else None
+    return draw_answers(lambda: model_of(stored), some, distributions, weights=weights, **asked)
 
 
 def _stored(study: StudySpec, spec: AdapterSpec, lake: Lake, hub: ModelHub) -> StoredAdapter:
@@ -326,12 +364,12 @@ def _by_shards(
     return by_shards(work, follows_from(**known), own, make, size=SHARD_PROMPTS, tell=tell, say=say)
 
 
-def _of_distributions(study: StudySpec) -> dict[str, Any]:
+def of_distributions(study: StudySpec) -> dict[str, Any]:
     """What of the decoding decides a distribution: all but the engine that makes generations."""
     return study.decoding.model_dump(mode="json", exclude={"engine"})
 
 
-def _sums(table: pd.DataFrame) -> tuple[dg.AssetCheckResult, float]:
+def sums_to_one(table: pd.DataFrame) -> tuple[dg.AssetCheckResult, float]:
     """The check that every row sums to one, and the largest deviation."""
     total = table["probabilities"].map(sum) + table[["off_scale", "no_number", "unexpanded"]].sum(axis=1)
     off = (total - 1).abs()
@@ -358,12 +396,13 @@ def _shown(own: pd.DataFrame, table: pd.DataFrame, spec: AdapterSpec, survey: Su
     }
 
 
-def _nothing_stored(problem: str, remedy: str) -> dg.Failure:
+def nothing_stored(problem: str, remedy: str) -> dg.Failure:
+    """A failure that trying again does not mend."""
     return dg.Failure(f"{problem}; nothing was stored\n  Remedy: {remedy}", allow_retries=False)
 
 
 @contextmanager
-def _work(lake: Lake, study: StudySpec, asset: str, partition: dict[str, str]) -> Iterator[Path]:
+def partition_work(lake: Lake, study: StudySpec, asset: str, partition: dict[str, str]) -> Iterator[Path]:
     """The partition's work folder; another process in it is a failure of the step."""
     with ExitStack() as stack:
         yield refusing(stack.enter_context, work_folder(lake, [study.name, asset], partition))

@@ -5,7 +5,7 @@ reading (`distributions.py`), where a number is taken to end (`number_walk.py`).
 
 A model that was trained on numbers of a scale ends them there: behind the second digit of 0–100 hardly any
 mass goes on. `reading: audited` leaves that unread, which saves most of the continuations, and shows on
-some prompts how much it leaves out.
+some prompts how much it leaves out. Where nothing was taken to end, as with labels, there is nothing to show.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class AuditFound:
 
     `prompts`: how many were read on, and of those `random` drawn by keyed hash, the others because they
     look unlike the rest. `largest` (T,): the largest mass, among all of them, that goes on behind an answer
-    taken to end there; `mean` (T,): the mean over the random ones. `all_in_full`: that was above `limit`, and
-    so every prompt was read in full.
+    taken to end there; `mean` (T,): the mean over the random ones (0 without any). `all_in_full`: that was
+    above `limit`, and so every prompt was read in full.
     """
 
     prompts: int
@@ -46,24 +46,47 @@ class AuditFound:
     all_in_full: bool
 
 
-def to_audit(audit: Audit, tokens: Sequence[Sequence[int]], unlike: Floats) -> tuple[Ints, int]:
+def audited_at_most(audit: Audit, prompts: int) -> int:
+    """How many of so many prompts are read on at most."""
+    return min(prompts, 2 * _size(audit, prompts))
+
+
+def to_audit(
+    audit: Audit, tokens: Sequence[Sequence[int]], taken: Floats, unlike: Floats
+) -> tuple[Ints, int]:
     """The numbers of the prompts to read on, and how many of them, the first, are random.
 
-    `unlike` (P,): how little a prompt's distribution looks like those of the others; the largest are taken.
-    Which are random follows from their tokens alone.
+    Only prompts with something `taken` (P,) to end are chosen: first at random, which follows from their
+    tokens alone, and then by `taken` × `unlike` (P,), the largest.
     """
-    size = min(len(tokens), max(audit.at_least, round(audit.share * len(tokens))))
-    keys = [
-        hashlib.blake2b(np.array(one, dtype=np.int64).tobytes(), digest_size=8).digest() for one in tokens
-    ]
-    random = sorted(range(len(tokens)), key=keys.__getitem__)[:size]
+    some = np.flatnonzero(taken > 0).tolist()
+    size = _size(audit, len(some))
+    keys = {p: hashlib.blake2b(np.array(tokens[p], dtype=np.int64).tobytes()).digest() for p in some}
+    random = sorted(some, key=keys.__getitem__)[:size]
     drawn = set(random)
-    others = [p for p in np.argsort(-unlike, kind="stable").tolist() if p not in drawn][:size]
+    by_risk = np.argsort(-taken * unlike, kind="stable").tolist()
+    others = [p for p in by_risk if p in keys and p not in drawn][:size]
     return np.array([*random, *others], dtype=np.int64), len(random)
+
+
+def _size(audit: Audit, prompts: int) -> int:
+    return min(prompts, max(audit.at_least, round(audit.share * prompts)))
+
+
+def unlike_others(mass: Floats, kind: Ints) -> Floats:
+    """How unlike the mean of the others of its kind (P,) each distribution (P, outcomes) is: their total
+    variation, between 0 and 1; 1 for the only one of a kind."""
+    unlike = np.ones(len(mass))
+    for of_one in np.unique(kind):
+        those = np.flatnonzero(kind == of_one)
+        if len(those) > 1:
+            others = (mass[those].sum(0) - mass[those]) / (len(those) - 1)
+            unlike[those] = np.abs(mass[those] - others).sum(1) / 2
+    return unlike
 
 
 def judged(audit: Audit, goes_on: Floats, random: int) -> AuditFound:
     """The finding, from the mass (prompts, T) that goes on behind answers taken to end; random ones first."""
     largest = goes_on.max(0, initial=0)
-    mean = goes_on[:random].mean(0)
+    mean = goes_on[:random].sum(0) / max(random, 1)
     return AuditFound(len(goes_on), random, largest, mean, audit.limit, bool((largest > audit.limit).any()))

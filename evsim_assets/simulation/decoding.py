@@ -59,10 +59,19 @@ def continued_texts(
     needed = np.unique(prompt)
     texts = [""] * len(prompt)
     done = 0
+    wanted = np.zeros((len(asked.tokens), 3), dtype=bool)
+    wanted[prompt, outcome] = True  # the codes of outcomes are those of the last three columns
+
+    def keep(ends: Outcomes) -> None:
+        """Of numbers of three digits a token most outcomes are off the scale: they are many."""
+        lost = np.flatnonzero((ends.outcome < 0) & (ends.mass[:, 0] > 0))
+        kept = lost[wanted[ends.prompt[lost], ends.outcome[lost]]]
+        found.append(ends.take(kept))
+
     for batch in batches(asked.only(needed.tolist()), walk.at_once):
         read, logits = read_prompts(model, [[(p, asked.tokens[p]) for p in group] for group in batch])
         found: list[Outcomes] = []
-        walk_answers(read, logits, walk, found.append)
+        walk_answers(read, logits, walk, keep)
         row, these = _by_row(read.prompt, prompt)
         branches = draw_branches(found, prompt[these], outcome[these].tolist(), uniform[these, 0], walk)
         nodes = read.roots.take(row)
@@ -96,21 +105,17 @@ def _by_row(read: Ints, prompt: Ints) -> tuple[Ints, Ints]:
 def draw_branches(
     found: Sequence[Outcomes], prompt: Ints, outcome: Sequence[int], uniform: Floats, walk: Walk
 ) -> list[Branch]:
-    """One branch a draw, by inversion of `uniform` among those of its prompt that end in its outcome.
+    """One branch a draw, by inversion of `uniform` among those `found` of its prompt with its outcome.
 
     A branch's probability is its mass at the walk's first temperature. Branches stand in the order of
     their paths, so that a draw does not depend on the batch that found them. A draw whose outcome
     has no branch (its mass was rounding error) begins freely.
     """
     choices: dict[tuple[int, int], list[tuple[tuple[int, ...], int, float]]] = {}
-    asked = set(zip(prompt.tolist(), outcome, strict=True))
     for ends in found:
-        for k in np.flatnonzero((ends.outcome < 0) & (ends.mass[:, 0] > 0)):
-            key = int(ends.prompt[k]), int(ends.outcome[k])
-            if key in asked:
-                choices.setdefault(key, []).append(
-                    (tuple(ends.path[k].tolist()), int(ends.next[k]), float(ends.mass[k, 0]))
-                )
+        columns = ends.prompt, ends.outcome, ends.path, ends.next, ends.mass[:, 0]
+        for of_prompt, code, path, following, mass in zip(*(c.tolist() for c in columns), strict=True):
+            choices.setdefault((of_prompt, code), []).append((tuple(path), following, mass))
     branches = []
     ordered = {key: sorted(of_key) for key, of_key in choices.items()}
     for key, u in zip(zip(prompt.tolist(), outcome, strict=True), uniform, strict=True):

@@ -24,7 +24,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from evsim_assets.simulation.asked import AskedPrompts, asked_prompts, batches
-from evsim_assets.simulation.audit import AuditFound, judged, to_audit, unread_at_most
+from evsim_assets.simulation.audit import (
+    AuditFound,
+    audited_at_most,
+    judged,
+    to_audit,
+    unlike_others,
+    unread_at_most,
+)
 from evsim_assets.simulation.labels import LabelTree
 from evsim_assets.simulation.numbers import NumberTokens, classify_tokens
 from evsim_assets.simulation.vocabulary import token_bytes
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
     from evsim_assets.simulation.answer_walk import Answers, Bools, Outcomes, Walk
 
 Progress = Callable[[int, int], None]
-"""Told how many prompts are done, of how many."""
+"""Told how many prompts are done, of how many. The first never falls."""
 
 Masses = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -62,6 +69,7 @@ def answer_distributions(
         digit_answers: whether the model answers 0–9 (`user_digit`) or on the question's scale.
         batch_tokens: tokens in one forward pass.
         tolerance: in place of the decoding's.
+        on_progress: prompts that are read a second time for the audit, or in full because of it, count twice.
         on_audit: told what the audit found, where answers are read `audited`.
 
     Returns:
@@ -76,31 +84,50 @@ def answer_distributions(
     asked = asked_prompts(tokenizer, prompts, digit_answers=digit_answers)
     at_most = decoding.tolerance if tolerance is None else tolerance
 
+    reading = _Reading(asked, on_progress)
+
     def read(some: AskedPrompts, at_most: float, *, brief: bool = False) -> tuple[Masses, Masses]:
         briefly = np.full(len(asked.tokens), brief)
         walk = walk_of(model, tokenizer, some, temperatures, decoding, at_most, batch_tokens, brief=briefly)
-        return _masses(model, some, walk, batch_tokens, on_progress)
+        return _masses(model, some, walk, batch_tokens, reading)
 
     if decoding.reading == "full":
         mass, taken = read(asked, at_most)
     else:
+        reading.of += audited_at_most(decoding.audit, len(asked.tokens))
         nearly = max(at_most, unread_at_most(decoding.audit))
         mass, taken = read(asked, nearly, brief=True)
         found = _audited(
             decoding.audit,
             asked,
+            int(np.argmax(temperatures)),
             mass,
             taken,
             lambda some: read(some, nearly)[0],
             lambda some: read(some, at_most)[0],
+            reading,
         )
         if on_audit is not None:
             on_audit(found)
     return _as_table(prompts, asked, mass, taken, temperatures)
 
 
+class _Reading:
+    """How far the reading of some prompts is, told to `on_progress`; `of`: prompts to be read."""
+
+    def __init__(self, asked: AskedPrompts, on_progress: Progress | None) -> None:
+        self.done, self.of = 0, sum(map(len, asked.groups))
+        self._tell = on_progress
+
+    def add(self, prompts: int) -> None:
+        """So many more have been read."""
+        self.done += prompts
+        if self._tell is not None:
+            self._tell(self.done, self.of)
+
+
 def _masses(
-    model: Any, asked: AskedPrompts, walk: Walk, batch_tokens: int, on_progress: Progress | None
+    model: Any, asked: AskedPrompts, walk: Walk, batch_tokens: int, reading: _Reading
 ) -> tuple[Masses, Masses]:
     """Each outcome's mass (P, widest scale + 3, T), and that of answers taken to end (P, T)."""
     from evsim_assets.simulation.answer_walk import walk_answers
@@ -115,27 +142,30 @@ def _masses(
         if outcomes.taken:
             np.add.at(taken, outcomes.prompt, outcomes.mass)
 
-    done, of = 0, sum(map(len, asked.groups))
     for batch in batches(asked, batch_tokens):
         groups = [[(number, asked.tokens[number]) for number in group] for group in batch]
         read, logits = read_prompts(model, groups)
         walk_answers(read, logits, walk, settle)
-        done += len(read.prompt)
-        if on_progress is not None:
-            on_progress(done, of)
+        reading.add(len(read.prompt))
     return mass.reshape(n, width, -1), taken
 
 
 def _audited(
     audit: Audit,
     asked: AskedPrompts,
+    warmest: int,
     mass: Masses,
     taken: Masses,
     read_on: Callable[[AskedPrompts], Masses],
     read_in_full: Callable[[AskedPrompts], Masses],
+    reading: _Reading,
 ) -> AuditFound:
     """Read on behind the answers of some prompts, or all in full where that shows too much; `mass` and
-    `taken` are put right."""
+    `taken` are put right.
+
+    `warmest`: the temperature by number at which prompts are compared. Where colder, what is likely is nearly
+    certain, and every prompt is unlike the others.
+    """
 
     def put_right(numbers: Ints, read: Callable[[AskedPrompts], Masses]) -> Masses:
         """And at most what went on behind answers taken to end: (len(numbers), T). What was left unread
@@ -145,10 +175,15 @@ def _audited(
         goes_on: Masses = np.clip((before - full)[:, :-3].sum(1) + before[:, -1], 0, None)
         return goes_on
 
-    unlike = mass[:, -3:].sum(1).max(1, initial=0)
-    chosen, random = to_audit(audit, asked.tokens, unlike)
+    scale = np.unique(np.stack(asked.scales.of(np.arange(len(mass)))), axis=1, return_inverse=True)[1]
+    at_risk = taken[:, warmest]
+    kind = np.where(at_risk > 0, scale.reshape(-1), -1)  # what is answered by label is no measure of numbers
+    chosen, random = to_audit(audit, asked.tokens, at_risk, unlike_others(mass[:, :, warmest], kind))
+    reading.of = reading.done + len(chosen)
+    reading.add(0)
     found = judged(audit, put_right(chosen, read_on), random)
     if found.all_in_full:
+        reading.of += len(mass)
         put_right(np.arange(len(mass)), read_in_full)
     return found
 

@@ -38,6 +38,8 @@ LoadModel = Callable[[], tuple[Any, Any]]
 """Returns (model, tokenizer); called once, and only when a text must really be decoded."""
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 WRITTEN = {"exact": "decode", "decode": "generate", "vllm": "vllm"}
 """What `made_by` says of texts that were really decoded, by the study's `decoding.engine`."""
@@ -185,6 +187,8 @@ def _texts(load_model: LoadModel, task: _Task, draws: _Draws) -> list[str]:
     else:
         model, tokenizer = load_model()
     of_rows = asked_prompts(tokenizer, task.prompts.iloc[rows], digit_answers=task.digit_answers)
+    brief, tolerance = _as_read(task, rows)
+    of_rows = of_rows.apart(brief + 2 * (tolerance > task.tolerance))
     number = of_rows.of_row[place]
     if task.temperature == 0:  # every row of a prompt has one text
         _, kept, again = np.unique(number, return_index=True, return_inverse=True)
@@ -192,7 +196,9 @@ def _texts(load_model: LoadModel, task: _Task, draws: _Draws) -> list[str]:
         kept = again = np.arange(len(number))
     number, draws = number[kept], draws.take(kept)
     if engine == "exact":
-        texts = _continued(model, tokenizer, task, of_rows, rows, number, draws)
+        per_prompt = np.unique(of_rows.of_row, return_index=True)[1]
+        as_read = brief[per_prompt], tolerance[per_prompt]
+        texts = _continued(model, tokenizer, task, of_rows, as_read, number, draws)
     else:
         from evsim_assets.simulation.engines import Sampling, generated_texts, vllm_texts
 
@@ -213,33 +219,42 @@ def _texts(load_model: LoadModel, task: _Task, draws: _Draws) -> list[str]:
     return [texts[k] for k in again]
 
 
+def _as_read(task: _Task, rows: Ints) -> tuple[Bools, Floats]:
+    """How the prompt of each of these rows was walked when its distribution was read, as that says: (rows,)
+    both. Whether its numbers were taken to end (`brief`), and how much was left unread at most."""
+    brief, tolerance = np.zeros(len(rows), dtype=bool), np.full(len(rows), task.tolerance)
+    if task.distributions is not None and task.decoding.reading == "audited":
+        read = task.distributions.iloc[rows]
+        brief = (read["taken"] > 0).to_numpy()
+        nearly = brief | (read["unexpanded"] > task.tolerance).to_numpy()
+        tolerance[nearly] = max(task.tolerance, unread_at_most(task.decoding.audit))
+    return brief, tolerance
+
+
 def _continued(
     model: Any,
     tokenizer: Any,
     task: _Task,
-    of_rows: AskedPrompts,
-    rows: Ints,
+    asked: AskedPrompts,
+    as_read: tuple[Bools, Floats],
     number: Ints,
     draws: _Draws,
 ) -> list[str]:
-    """The text of every draw, given where it fell; `number` (n,): its prompt among those of `of_rows`."""
+    """The text of every draw, given where it fell; `number` (n,): its prompt, `as_read` (P,): see `_as_read`.
+
+    Numbers are followed only for prompts with a draw that needs it: the ways to write no answer are found
+    alike without (`answer_walk.BEFORE`), so that a text does not depend on the other draws of its prompt.
+    """
     from evsim_assets.simulation.answer_walk import NO_ANSWER
     from evsim_assets.simulation.decoding import continued_texts
 
-    assert task.distributions is not None
-    within, brief = np.zeros((2, len(of_rows.tokens)), dtype=bool)
+    brief, tolerance = as_read
+    within = np.zeros(len(asked.tokens), dtype=bool)
     within[number[draws.outcome != NO_ANSWER]] = True
-    tolerance = np.full(len(of_rows.tokens), task.tolerance)
-    if task.decoding.reading == "audited":  # prompts are walked as they were read
-        read = task.distributions.iloc[rows]
-        brief[of_rows.of_row] = read["taken"] > 0
-        nearly = brief.copy()
-        nearly[of_rows.of_row] |= (read["unexpanded"] > task.tolerance).to_numpy()
-        tolerance[nearly] = max(task.tolerance, unread_at_most(task.decoding.audit))
     walk = walk_of(
         model,
         tokenizer,
-        of_rows,
+        asked,
         [task.temperature],
         task.decoding,
         tolerance,
@@ -248,7 +263,7 @@ def _continued(
         brief,
     )
     return continued_texts(
-        model, tokenizer, of_rows, walk, number, draws.outcome, draws.seed, on_progress=task.on_progress
+        model, tokenizer, asked, walk, number, draws.outcome, draws.seed, on_progress=task.on_progress
     )
 
 

@@ -4,7 +4,8 @@ Belongs here: the division of a node's mass among labels. Not here: how labels a
 (`labels.py`), which continuations are read (`answer_walk.py`). Imports torch; import this module inside
 functions.
 
-A label is certain where the text goes on as no longer label does, or may not grow any longer.
+A label is certain where the text goes on as no longer label does, or may not grow any longer. Labels are
+always followed, so blanks before one count as its beginning.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ class LabelAnswers:
         """What goes on from a state: `next` is 1 + the state (0 is FREE)."""
         return self._tree.onward(following - 1).token
 
+    def choices(self, state: Ints) -> int:
+        """As `Answers.choices`."""
+        return max(len(self._tree.onward(one).token) for one in np.unique(state).tolist())
+
     def divide(self, prompt: Ints, level: Level, shares: Shares) -> tuple[Stops, Steps]:
         """As `Answers.divide`; nodes of one state are divided together."""
         stopped = np.zeros_like(level.mass)
@@ -50,6 +55,7 @@ class LabelAnswers:
                     nodes[at],
                     onward.token[column],
                     onward.state[column],
+                    np.ones(len(at), dtype=bool),
                     _coded(onward.outcome[column]),
                     onward.open[column],
                     np.zeros(len(at), dtype=bool),

@@ -55,6 +55,10 @@ class NumberAnswers:
         """The tokens that a code above excludes."""
         return self._columns[self._goes_on[following]]
 
+    def choices(self, state: Ints) -> int:
+        """As `Answers.choices`."""
+        return len(self._columns)
+
     def divide(self, prompt: Ints, level: Level, shares: Shares) -> tuple[Stops, Steps]:
         """As `Answers.divide`: blanks, signs and digits go on, within a number only what extends it."""
         before, following = level.state, self._following(prompt, level.state)
@@ -83,6 +87,7 @@ class NumberAnswers:
             parent,
             self._columns[column],
             state,
+            is_digit,
             outcome,
             open_ | ~is_digit,
             open_ & ~grows & brief,

@@ -69,8 +69,11 @@ def by_shards(
     named = hashlib.sha256(json.dumps([follows_from, near["prompt_id"].tolist()]).encode()).hexdigest()[:16]
 
     def shard(rows: list[int]) -> pd.DataFrame:
-        def progress(done: int, of: int) -> None:
-            reached = rows[0] + round(len(rows) * done / max(of, 1))
+        reached = rows[0]
+
+        def progress(done: int, of: int) -> None:  # there may turn out to be more to do
+            nonlocal reached
+            reached = max(reached, rows[0] + round(len(rows) * done / max(of, 1)))
             tell(reached / len(near), f"{reached} of {len(near)} prompts")
 
         made, note = make(near.iloc[rows], progress)

@@ -123,7 +123,7 @@ def audit_summary(temperatures: Sequence[float], audits: Sequence[Mapping[str, A
             "prompts": sum(audit["prompts"] for audit in audits),
             "random": sum(drawn),
             "largest": np.max([audit["largest"] for audit in audits], axis=0),
-            "mean": np.average([audit["mean"] for audit in audits], axis=0, weights=drawn),
+            "mean": np.array(drawn) @ np.array([audit["mean"] for audit in audits]) / max(sum(drawn), 1),
             "read_anew": sum(audit["all_in_full"] for audit in audits),
         }
     )

@@ -234,9 +234,10 @@ Temperatures = Annotated[
 
 
 class Audit(Spec):
-    """Which prompts are read to their ends where answers are read `audited`: a random `share` of them, at
-    least `at_least`, and as many again that look the least like the others; the mass that the audit finds
-    must stay below `limit`, or all (of a shard) are read in full."""
+    """Which prompts are read to their ends where answers are read `audited`: of those with anything taken to
+    end a random `share`, at least `at_least`, and as many again of which most was taken and that look the
+    least like the others; the mass that the audit finds must stay below `limit`, or all (of a shard) are read
+    in full."""
 
     share: Annotated[float, Field(gt=0, le=1)] = 0.02
     at_least: Annotated[int, Field(ge=1)] = 20

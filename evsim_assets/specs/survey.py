@@ -141,6 +141,11 @@ class SurveySpec(Spec):
     _questions: tuple[Question, ...] = PrivateAttr(default=())
 
     @property
+    def landing(self) -> Path | str:
+        """Where raw files land: a folder of this machine, or the URL of one elsewhere."""
+        return self.waves.landing(self.folder)
+
+    @property
     def questions(self) -> tuple[Question, ...]:
         """Every question, question tables unfolded, in the codebook's order."""
         return self._questions

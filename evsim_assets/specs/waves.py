@@ -1,15 +1,20 @@
-"""The form of a survey's raw files, and how it differs from wave to wave.
+"""Where a survey's raw files land, their form, and how it differs from wave to wave.
 
 Belongs here: what the codebook says of files and of single waves. Not here: what a column means
-(`demographics.py`, `questions.py`), reading files (`surveys/reading.py`).
+(`demographics.py`, `questions.py`), what lies where files land (`surveys/landing_place.py`), reading
+files (`surveys/reading.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic.annotated_handlers import GetJsonSchemaHandler
 
 from evsim_assets.specs.values import check_apart
 from evsim_assets.specs.yaml_file import Spec, SpecError
@@ -166,8 +171,81 @@ class WaveChange(Spec):
         return wave >= self.since if self.since is not None else matches(wave, self.waves)
 
 
-class Waves(WaveFormat):
-    """The form of the survey's raw files, and the waves that differ from it, in the order in which
-    they apply."""
+OPTIONS = (
+    "storage_options",
+    "client_kwargs",
+    "key",
+    "secret",
+    "token",
+    "password",
+    "sas_token",
+    "account_key",
+)
+"""Names under which people would give a store's credentials; none of them may stand in a codebook."""
 
+_BY_ENVIRONMENT = (
+    "keep credentials out of the codebook: the store's library reads them from the environment"
+    " (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL; any option as FSSPEC_<PROTOCOL>_<OPTION>)"
+)
+
+
+class Waves(WaveFormat):
+    """Where raw files land and their form, and the waves that differ from it, in the order in which
+    they apply.
+
+    `location` is a folder (relative to the survey's own) or the URL of one that fsspec can reach, such
+    as `s3://bucket/prefix`; without it files land in `waves/` beside the codebook. A location alone may
+    be written as `waves: s3://bucket/prefix`.
+    """
+
+    location: Annotated[str, Field(min_length=1)] | None = None
     changes: tuple[WaveChange, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _location_alone(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and (secret := next((name for name in OPTIONS if name in given), None)):
+            raise SpecError("a codebook holds no options of a store", at=(secret,), remedy=_BY_ENVIRONMENT)
+        return {"location": given} if isinstance(given, str) else given
+
+    @field_validator("location")
+    @classmethod
+    def _reachable_and_without_secrets(cls, location: str | None) -> str | None:
+        if location is not None and "://" in location:
+            _check_url(location)
+        return location
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A location alone is enough."""
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+    def landing(self, folder: Path) -> Path | str:
+        """Where the raw files of the survey in `folder` land: a folder of this machine, or a URL."""
+        if self.location is None:
+            return folder / "waves"
+        protocol, found, rest = self.location.partition("://")
+        if found and protocol not in ("file", "local"):
+            return self.location.rstrip("/")
+        return folder / Path(rest if found else self.location).expanduser()
+
+
+def _check_url(location: str) -> None:
+    """Raise SpecError for a URL that holds a secret or that fsspec knows no way to."""
+    import fsspec
+
+    url = urlsplit(location)
+    if url.password is not None:
+        # the value is not repeated: errors end up in logs
+        raise SpecError("the URL holds a password", remedy=f"leave it out; {_BY_ENVIRONMENT}")
+    if url.query or url.fragment:
+        raise SpecError(
+            "the URL holds more than a place, which may be a key",
+            remedy=f"leave out everything from `{'?' if url.query else '#'}` on; {_BY_ENVIRONMENT}",
+        )
+    if url.scheme not in fsspec.available_protocols():
+        raise SpecError(
+            "nothing is known of such a place",
+            value=f"{url.scheme}://",
+            remedy="use a folder, or a URL such as s3://bucket/prefix, gs://…, abfs://… or file:///…",
+        )

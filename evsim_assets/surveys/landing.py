@@ -1,7 +1,8 @@
-"""The landing folder: raw wave files as they arrive, and the texts they refer to.
+"""The landing place: raw wave files as they arrive, and the texts they refer to.
 
-Belongs here: finding waves, their columns against the codebook's, the texts of interventions, taking
-a new file in. Not here: reading files (`reading.py`), what a cell means (`cleaning.py`).
+Belongs here: which files are waves, their columns against the codebook's, the texts of interventions,
+taking a new file in. Not here: listing and copying files (`landing_place.py`), reading them
+(`reading.py`), what a cell means (`cleaning.py`).
 """
 
 from __future__ import annotations
@@ -9,39 +10,104 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import Interventions, SurveySpec
 from evsim_assets.surveys.cell_sql import canonical
+from evsim_assets.surveys.landing_place import Lying, fetch, lying, named, path_in, sha256_of, store
 from evsim_assets.surveys.reading import table_rows
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+TEMPORARY = (
+    ".tmp",
+    ".temp",
+    ".part",
+    ".partial",
+    ".filepart",
+    ".crdownload",
+    ".download",
+    ".upload",
+    ".swp",
+    "~",
+)
+"""Endings that programs give a file while they write it; others begin its name with `.` or `~$`."""
+
+SHOWN = 5
+"""Names that a sentence about several files gives."""
 
 WAVE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class WaveFile:
-    """A raw file in the landing folder; `wave` is its name without the ending."""
+    """A raw file in the landing place.
+
+    Attributes:
+        wave: its name without the ending.
+        path: where it lies, on this machine (a `Path`) or in a store (a `UPath`).
+        bytes, stamp, problem: as in `Lying`, where it was listed.
+    """
 
     wave: str
-    path: Path
+    path: Path | UPath
+    bytes: int = 0
+    stamp: str = ""
+    problem: str | None = None
 
     @property
     def sha256(self) -> str:
-        """The hash of its bytes: the same wave with another hash is another version."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """The hash of its bytes: the same wave with another hash is another version.
 
-    @property
-    def stamp(self) -> str:
-        """Size and time of change: a file being written looks otherwise a moment later."""
-        about = self.path.stat()
-        return f"{about.st_size} {about.st_mtime_ns}"
+        Raises:
+            BadInput: it cannot be read.
+            FileNotFoundError: it has gone.
+        """
+        self._refuse_problem()
+        return sha256_of(self.path)
+
+    def fetched(self, into: Path) -> Path:
+        """The file on this machine: itself, or a copy in the folder `into`. Raises as `sha256`."""
+        self._refuse_problem()
+        if isinstance(self.path, Path):
+            return self.path
+        return self.copied(into)
+
+    def copied(self, into: Path) -> Path:
+        """A copy in the folder `into`, under its own name. Raises as `sha256`."""
+        self._refuse_problem()
+        fetch(self.path, copy := into / self.path.name)
+        return copy
+
+    def _refuse_problem(self) -> None:
+        if self.problem:
+            raise BadInput(
+                f"it cannot be read ({self.problem})", file=named(self.path), remedy="put a file in its place"
+            )
+
+
+@dataclass(frozen=True)
+class Landing:
+    """One look at a landing place.
+
+    Attributes:
+        there: whether the place exists.
+        waves: by name; those that are no files, such as folders, have a `problem`.
+        misnamed: a sentence, with a remedy, for each file that cannot be taken for its name or ending.
+        unfinished: names of files that something seems to be writing still.
+    """
+
+    there: bool
+    waves: list[WaveFile]
+    misnamed: list[str]
+    unfinished: list[str]
 
 
 @dataclass(frozen=True)
@@ -53,57 +119,98 @@ class Intervention:
     fields: dict[str, str]
 
 
-def landed_waves(survey: SurveySpec) -> list[WaveFile]:
-    """The waves in the landing folder, by name.
+def look_around(survey: SurveySpec) -> Landing:
+    """What lies in the landing place now. Raises BadInput when it cannot be read."""
+    found = lying(survey.landing)
+    endings = _endings(survey)
+    unfinished = [entry.path.name for entry in found or () if _is_unfinished(entry.path.name, endings)]
+    files = _raw_files(found or (), endings)
+    problems = _problems([entry.path for entry in files], survey)
+    waves = [
+        WaveFile(entry.path.stem, entry.path, entry.bytes, entry.stamp, entry.problem)
+        for entry in files
+        if entry.path not in problems
+    ]
+    return Landing(found is not None, waves, [str(problem) for problem in problems.values()], unfinished)
 
-    Files being written (`.…`, `….tmp`) are not there yet; `misnamed_files` are left out, so that one
-    of them holds no other wave up.
+
+def landed_waves(survey: SurveySpec) -> list[WaveFile]:
+    """The waves in the landing place, by name.
+
+    Files being written (`.…`, `….part`, `….tmp`) are not there yet; `misnamed_files` are left out, so
+    that one of them holds no other wave up.
     """
-    files = _raw_files(survey)
-    problems = _problems(files, survey)
-    return [WaveFile(path.stem, path) for path in files if path not in problems]
+    return look_around(survey).waves
 
 
 def misnamed_files(survey: SurveySpec) -> list[str]:
     """A sentence, with a remedy, for each raw file that cannot be taken for its name or its ending."""
-    return [str(problem) for problem in _problems(_raw_files(survey), survey).values()]
+    return look_around(survey).misnamed
 
 
-def _raw_files(survey: SurveySpec) -> list[Path]:
-    """Whatever looks like a raw file, its name's case and characters as they may be."""
-    forms = [survey.waves, *(change.format for change in survey.waves.changes if change.format)]
-    endings = {ending for form in forms for ending in form.endings}
-    if ".xlsx" in endings:
-        endings.add(".xls")
+def unfinished_files(survey: SurveySpec, names: Sequence[str]) -> list[str]:
+    """A sentence for the files that are still under a temporary name; none when there is none."""
+    if not names:
+        return []
     return [
-        path
-        for path in sorted((survey.folder / "waves").glob("*"))
-        if path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
+        f"{survey.landing}: not taken while under a temporary name: {shown(names)}"
+        "\n  Remedy: none while they are being written; after that give them their own names, or remove them"
     ]
 
 
-def _problems(files: Sequence[Path], survey: SurveySpec) -> dict[Path, BadInput]:
+def shown(names: Sequence[str]) -> str:
+    """The first names, and how many there are besides."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _endings(survey: SurveySpec) -> set[str]:
+    forms = [survey.waves, *(change.format for change in survey.waves.changes if change.format)]
+    endings = {ending for form in forms for ending in form.endings}
+    return endings | {".xls"} if ".xlsx" in endings else endings
+
+
+def _is_unfinished(name: str, endings: set[str]) -> bool:
+    """Whether the name is a raw file's with something before or behind it, as programs do that write."""
+    lower = name.lower()
+    raw = any(ending in lower for ending in endings)
+    return raw and (name.startswith((".", "~$")) or lower.endswith(TEMPORARY))
+
+
+def _raw_files(found: Iterable[Lying], endings: set[str]) -> list[Lying]:
+    """Whatever looks like a raw file, its name's case and characters as they may be; and what is no file
+    but has a wave's name."""
+    return [
+        entry
+        for entry in found
+        if entry.path.suffix.lower() in endings
+        and not _is_unfinished(entry.path.name, endings)
+        and (entry.problem is None or WAVE_NAME.fullmatch(entry.path.stem))
+    ]
+
+
+def _problems(files: Sequence[Path | UPath], survey: SurveySpec) -> dict[Path | UPath, BadInput]:
     """Why files are not taken. Two files of one wave are one problem: neither is taken."""
     problems = {path: problem for path in files if (problem := _name_problem(path, survey))}
     fitting = [path for path in files if path not in problems]
-    for path in fitting:
+    several = {stem for stem, count in Counter(path.stem for path in fitting).items() if count > 1}
+    for path in [path for path in fitting if path.stem in several]:
         names = [other.name for other in fitting if other.stem == path.stem]
-        if len(names) > 1:
-            problems[path] = BadInput(
-                f"not taken: {' and '.join(names)} would be the same wave",
-                file=path,
-                remedy="keep one of them, or rename one",
-            )
+        problems[path] = BadInput(
+            f"not taken: {' and '.join(names)} would be the same wave",
+            file=named(path),
+            remedy="keep one of them, or rename one",
+        )
     return problems
 
 
-def _name_problem(path: Path, survey: SurveySpec) -> BadInput | None:
+def _name_problem(path: Path | UPath, survey: SurveySpec) -> BadInput | None:
     """What of the file's own name keeps it from being a wave's."""
     usual = survey.waves.endings[0]
     if WAVE_NAME.fullmatch(path.stem) is None or path.suffix != path.suffix.lower():
         return BadInput(
             "not taken: a wave's file name may hold only lower-case letters, digits, '.', '_' and '-'",
-            file=path,
+            file=named(path),
             remedy=f"rename the file, for instance to 2024-01{usual}",
         )
     endings = survey.format_of(path.stem).endings
@@ -112,7 +219,7 @@ def _name_problem(path: Path, survey: SurveySpec) -> BadInput | None:
     old = "open it in Excel and save it as .xlsx" if path.suffix == ".xls" else "rename the file"
     return BadInput(
         f"not taken: the codebook says that this wave is a file ending in {' or '.join(endings)}",
-        file=path,
+        file=named(path),
         remedy=f"{old}, or give the wave its format under waves.changes in survey.yaml",
     )
 
@@ -217,7 +324,7 @@ def add_wave(survey: SurveySpec, source: Path, *, replace: bool = False) -> Wave
             value=source.name,
             remedy="rename the file, for instance to 2024-01.csv",
         )
-    target = survey.folder / "waves" / f"{wave}{source.suffix.lower()}"
+    target = path_in(survey.landing, f"{wave}{source.suffix.lower()}")
     if problem := _name_problem(target, survey):
         raise BadInput(
             problem.problem.removeprefix("not taken: "),
@@ -225,21 +332,21 @@ def add_wave(survey: SurveySpec, source: Path, *, replace: bool = False) -> Wave
             value=source.name,
             remedy=problem.remedy,
         )
-    added = WaveFile(wave, target)
-    others = [path for path in _raw_files(survey) if path.stem == wave and path != target]
-    different = others or (target.exists() and WaveFile(wave, source).sha256 != added.sha256)
+    there = _raw_files(lying(survey.landing) or (), _endings(survey))
+    same = [entry.path for entry in there if entry.path.stem == wave]
+    others = [path for path in same if path.name != target.name]
+    different = others or (same and sha256_of(source) != sha256_of(target))
     if different and not replace:
         raise BadInput(
             "a wave of this name with other content is already there",
-            file=others[0] if others else target,
+            file=named(others[0] if others else target),
             remedy="rename the file, or pass --replace if it corrects that wave",
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
     _take_texts_along(survey, source.parent)
-    _copy_whole(source, target)
+    store(source, target)
     for path in others:
         path.unlink()
-    return added
+    return WaveFile(wave, target)
 
 
 def _take_texts_along(survey: SurveySpec, beside: Path) -> None:
@@ -248,24 +355,7 @@ def _take_texts_along(survey: SurveySpec, beside: Path) -> None:
     target = survey.folder / survey.interventions.file
     source = beside / survey.interventions.file
     if not target.exists() and source.is_file():
-        _copy_whole(source, target)
-
-
-def _copy_whole(source: Path, target: Path) -> None:
-    temporary = target.parent / f".{target.name}.tmp"
-    try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise BadInput(
-            f"the file could not be stored ({error.strerror or error}); what was there is as it was",
-            file=target,
-            remedy="free space or get write access there, and add the file again",
-        ) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        store(source, target)
 
 
 def texts_hash(texts: Mapping[str, Intervention]) -> str:

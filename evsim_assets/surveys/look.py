@@ -19,6 +19,7 @@ from evsim_assets.specs.survey import Question, SurveySpec
 from evsim_assets.surveys.cell_sql import is_one_of
 from evsim_assets.surveys.cleaning import Cleaned, clean_wave
 from evsim_assets.surveys.landing import WaveFile, canonical_id, intervention_texts
+from evsim_assets.surveys.landing_place import named
 from evsim_assets.surveys.reading import LINE, ROW, read_cells
 from evsim_assets.surveys.splits import in_held_out_cell
 
@@ -99,7 +100,7 @@ class Look:
     """
 
     wave: str
-    file: Path
+    file: Path | str
     rows: int
     survey: SurveySpec
     cleaned: Cleaned
@@ -119,18 +120,18 @@ def look_at(survey: SurveySpec, wave: WaveFile, scratch: Path) -> Look:
     if wave.path.suffix.lower() not in form.endings:
         raise BadInput(
             f"the codebook says that this wave is a file ending in {' or '.join(form.endings)}",
-            file=wave.path,
+            file=named(wave.path),
             value=wave.path.suffix,
             remedy=f"export it so, or correct `waves` in {survey.folder / 'survey.yaml'}"
             " (waves.changes for this wave alone)",
         )
-    cells = read_cells(wave.path, form, scratch / "cells.parquet")
+    cells = read_cells(wave.fetched(scratch), form, scratch / "cells.parquet")
     cleaned = clean_wave(cells.path, survey, wave.wave, intervention_texts(survey), scratch, wave.path.name)
     asked = survey.for_wave(wave.wave)
     with sql.connection(scratch) as database:
         return Look(
             wave.wave,
-            wave.path,
+            named(wave.path),
             cells.rows,
             asked,
             cleaned,

@@ -4,16 +4,19 @@ Belongs here: reading inputs, calling the stage, attaching metadata. Not here: a
 there is of a single wave (`wave_assets.py`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from evsim_assets.automation import cheap
+from evsim_assets.gathering import gathering
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.surveys.drift import drift, drift_summary
 from evsim_assets.surveys.drift_figure import drift_figure
+from evsim_assets.surveys.landing import shown
+from evsim_assets.surveys.observed import waves_partitions
 from evsim_assets.surveys.responses import merge_waves
 from evsim_assets.surveys.splits import split_participants, split_report, uneven_shares
 from evsim_assets.surveys.wave_assets import survey_key
@@ -30,6 +33,8 @@ from evsim_resources.outputs import (
     table_file_output,
     table_output,
 )
+from evsim_resources.records import Records
+from evsim_resources.tables import ALLOW_MISSING
 
 VERSION = "2"
 DRIFT_VERSION = "3"
@@ -49,7 +54,10 @@ def population_assets(survey: SurveySpec) -> list[Any]:
     drifting = spec_hash(
         survey.title, survey.simulated, survey.demographics, [q.answer_scale for q in survey.questions]
     )
-    from_waves = {"clean_wave": dg.AssetIn(key=survey_key(survey, "clean_wave"))}
+    from_waves = {
+        "clean_wave": dg.AssetIn(key=survey_key(survey, "clean_wave"), metadata={ALLOW_MISSING: True})
+    }
+    of_all_waves = {**cheap_table, "automation_condition": gathering()}
     from_responses = {"responses": dg.AssetIn(key=survey_key(survey, "responses"))}
 
     @dg.multi_asset(
@@ -61,13 +69,13 @@ def population_assets(survey: SurveySpec) -> list[Any]:
                 key=survey_key(survey, "responses"),
                 description=f"The answers of all waves, one row an answer. {said}",
                 code_version=f"{VERSION}.{merging}",
-                **cheap_table,
+                **of_all_waves,
             ),
             "superseded": dg.AssetOut(
                 key=survey_key(survey, "superseded"),
                 description=f"Answers of people of several waves, set aside by the stated policy. {said}",
                 code_version=f"{VERSION}.{merging}",
-                **cheap_table,
+                **of_all_waves,
             ),
         },
         check_specs=[
@@ -76,10 +84,16 @@ def population_assets(survey: SurveySpec) -> list[Any]:
                 asset=survey_key(survey, "responses"),
                 blocking=True,
                 description="Clean answers = responses + superseded.",
-            )
+            ),
+            dg.AssetCheckSpec(
+                "every_wave_is_in",
+                asset=survey_key(survey, "responses"),
+                description="No wave is out because it could not be read. Warns; blocks nothing.",
+            ),
         ],
     )
-    def responses(clean_wave: TableFiles, lake: Lake) -> Iterator[Any]:
+    def responses(context: dg.AssetExecutionContext, clean_wave: TableFiles, lake: Lake) -> Iterator[Any]:
+        absent = refusing(absent_waves, survey, context.instance, lake)
         with lake.scratch() as scratch:
             merged = refusing(merge_waves, clean_wave.paths, survey, scratch)
             accounted = merged.counts["kept"] + merged.counts["superseded"] == merged.counts["clean"]
@@ -97,6 +111,13 @@ def population_assets(survey: SurveySpec) -> list[Any]:
                 merged.responses, output_name="responses", **counts_metadata(merged.counts)
             )
             yield check
+            yield dg.AssetCheckResult(
+                check_name="every_wave_is_in",
+                asset_key=survey_key(survey, "responses"),
+                passed=not absent,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=_without(absent) if absent else None,
+            )
 
     @dg.multi_asset(
         name=f"{survey.name}__splits",
@@ -146,7 +167,7 @@ def population_assets(survey: SurveySpec) -> list[Any]:
         ins=from_waves,  # responses lack what `duplicates.across_waves` sets aside: that is no drift
         kinds={"parquet", "plot"},
         code_version=f"{DRIFT_VERSION}.{drifting}",
-        automation_condition=cheap(),
+        automation_condition=gathering(),
         check_specs=[
             dg.AssetCheckSpec(
                 "waves_alike",
@@ -158,7 +179,8 @@ def population_assets(survey: SurveySpec) -> list[Any]:
         **common,
         description=f"How each wave differs from those before: shares and ratings, with intervals. {said}",
     )
-    def drifted(clean_wave: TableFiles) -> Iterator[Any]:
+    def drifted(context: dg.AssetExecutionContext, clean_wave: TableFiles, lake: Lake) -> Iterator[Any]:
+        refusing(absent_waves, survey, context.instance, lake)
         table = refusing(drift, clean_wave.paths, survey)
         passed, summary = drift_summary(table)
         plot = drift_figure(table, title=survey.title, simulated=survey.simulated)
@@ -172,6 +194,25 @@ def population_assets(survey: SurveySpec) -> list[Any]:
         )
 
     return [responses, splits, drifted]
+
+
+def absent_waves(survey: SurveySpec, instance: dg.DagsterInstance, lake: Lake) -> list[str]:
+    """The waves that arrived and were never cleaned: they could not be read, or failed.
+
+    Raises:
+        BadInput: the table of a wave that was cleaned is gone.
+    """
+    key, records = survey_key(survey, "clean_wave"), Records(instance)
+    waves = instance.get_dynamic_partitions(str(waves_partitions(survey).name))
+    absent = [wave for wave in sorted(waves) if not lake.table_file(key.path, {"wave": wave}).exists()]
+    for wave in absent:
+        if records.latest(key, wave) is not None:
+            lake.read_table(key.path, {"wave": wave})  # raises, and says how to make it again
+    return absent
+
+
+def _without(waves: Sequence[str]) -> str:
+    return f"without {shown(waves)}: of each, the run of raw_wave or clean_wave says why, and what to do"
 
 
 def _lost(survey: SurveySpec, counts: Mapping[str, int]) -> BadInput:

@@ -4,7 +4,6 @@ Belongs here: reading inputs, calling the stage, attaching metadata. Not here: a
 there is of all waves together (`population_assets.py`).
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import dagster as dg
 import pandas as pd
 
 from evsim_assets.automation import cheap
+from evsim_assets.durable import fingerprint
 from evsim_assets.specs.errors import BadInput
 from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.surveys.cleaning import QUARANTINE_LIMIT, clean_wave
@@ -23,7 +23,8 @@ from evsim_assets.surveys.landing import (
     interventions_version,
     landed_waves,
 )
-from evsim_assets.surveys.observed import waves_partitions
+from evsim_assets.surveys.landing_place import named
+from evsim_assets.surveys.observed import last_seen, waves_partitions
 from evsim_assets.surveys.reading import read_cells
 from evsim_resources.compute import failure
 from evsim_resources.lake import DIMENSION, Lake
@@ -49,7 +50,9 @@ def wave_assets(survey: SurveySpec) -> list[Any]:
     said = about(f"{survey.title}.", survey)
     common: dict[str, Any] = {"group_name": survey.name, "owners": OWNERS}
     by_wave = {DIMENSION: "wave"}
-    form = spec_hash(survey.waves.model_dump(exclude={"changes"}), [c.format for c in survey.waves.changes])
+    form = spec_hash(
+        survey.waves.model_dump(exclude={"changes", "location"}), [c.format for c in survey.waves.changes]
+    )
     of_wave: dict[str, Any] = {
         "metadata": by_wave,
         "kinds": {"parquet"},
@@ -63,7 +66,7 @@ def wave_assets(survey: SurveySpec) -> list[Any]:
         partitions_def=waves,
         kinds={"csv" if survey.waves.format == "csv" else "file"},
         **common,
-        description=f"A raw file in the landing folder, observed by its SHA-256. {said}",
+        description=f"A raw file where waves land, observed by its SHA-256. {said}",
     )
 
     @dg.asset(
@@ -79,8 +82,12 @@ def wave_assets(survey: SurveySpec) -> list[Any]:
     )
     def raw_wave(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
         wave = refusing(_landed, survey, context.partition_key)
+        told = last_seen(survey, context.instance, wave.wave)
         store = _raw_store(lake, survey, wave.wave)
-        stored = store.write(lambda folder: _take_in(wave, survey, store, folder))
+        unreadable: list[BadInput] = []
+        stored = refusing(store.write, lambda folder: _take_in(wave, told, survey, store, folder, unreadable))
+        if unreadable:  # the file is kept as it came; the wave fails here, and no other waits for it
+            raise failure(unreadable[0])
         provenance = {name: stored.manifest[name] for name in ("rows", "received_at", "unreadable")}
         copied = stored.manifest["files"][wave.path.name]
         return dg.MaterializeResult(
@@ -179,7 +186,8 @@ def survey_key(survey: SurveySpec, name: str) -> dg.AssetKey:
 def _meaning(survey: SurveySpec) -> str:
     """What clean answers depend on, besides the raw files."""
     part = survey.model_dump(
-        include={"name", "participant", "missing", "weight", "demographics", "interventions", "waves"}
+        include={"name", "participant", "missing", "weight", "demographics", "interventions", "waves"},
+        exclude={"waves": {"location"}},
     )
     questions = [q.model_dump(exclude={"user", "before"}) for q in survey.questions]
     return spec_hash(part, questions, survey.duplicates.within_wave, interventions_version(survey))
@@ -191,39 +199,63 @@ def _landed(survey: SurveySpec, wave: str) -> WaveFile:
             return landed
     raise BadInput(
         "the wave's file is not in the landing folder",
-        file=survey.folder / "waves",
+        file=survey.landing,
         value=wave,
         remedy=f"put it back (evsim survey add {survey.name} FILE)",
     )
 
 
-def _take_in(wave: WaveFile, survey: SurveySpec, store: VersionedStore, folder: Path) -> dict[str, Any]:
+def _take_in(
+    wave: WaveFile,
+    told: str | None,
+    survey: SurveySpec,
+    store: VersionedStore,
+    folder: Path,
+    unreadable: list[BadInput],
+) -> dict[str, Any]:
     """Copy the raw file as it is, and its cells beside it, if it can be read.
 
-    A file that cannot is stored as well: what arrived is kept, and cleaning says what is wrong.
+    A file that has no cells is stored as well: what arrived is kept, and `unreadable` gets the reason.
+    `told` is the version of the file that asked for this.
     """
-    copy = folder / wave.path.name
-    shutil.copyfile(wave.path, copy)
-    rows, unreadable = None, None
+    try:
+        copy = wave.copied(folder)
+    except FileNotFoundError:
+        copy = _landed(survey, wave.wave).copied(folder)  # raises, and says that it is gone
+    sha256 = fingerprint(copy)["sha256"]
+    _refuse_changed(wave, sha256, told)
+    rows = None
     try:
         rows = read_cells(copy, survey.format_of(wave.wave), folder / CELLS).rows
     except BadInput as error:
-        unreadable = error.problem
+        unreadable.append(error)
     return {
         "wave": wave.wave,
         "file": wave.path.name,
         "rows": rows,
-        "unreadable": unreadable,
+        "unreadable": unreadable[0].problem if unreadable else None,
         "form": survey.format_of(wave.wave).model_dump(mode="json"),
-        "received_at": _received_at(wave, store),
+        "received_at": _received_at(wave, sha256, store),
     }
 
 
-def _received_at(wave: WaveFile, store: VersionedStore) -> str:
+def _refuse_changed(wave: WaveFile, sha256: str, told: str | None) -> None:
+    """Raise BadInput where the file is another than the one that was seen: it may be half of a new one."""
+    if told is None or told.startswith("unreadable-") or told in (sha256, f"large-{wave.stamp}"):
+        return
+    raise BadInput(
+        "the file has changed since it was seen, and may still be being written",
+        file=named(wave.path),
+        remedy="nothing, where the sensor runs: it asks again once the file lies still; else run `evsim run`"
+        " when the file is complete",
+    )
+
+
+def _received_at(wave: WaveFile, sha256: str, store: VersionedStore) -> str:
     """When this content of the wave was first stored, UTC; kept when it is stored again."""
     if store.is_whole():
         before = store.resolve(verify=False).manifest
-        same = before["files"].get(wave.path.name, {}).get("sha256") == wave.sha256
+        same = before["files"].get(wave.path.name, {}).get("sha256") == sha256
         if same and "received_at" in before:
             return str(before["received_at"])
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -266,7 +298,7 @@ def _unusable(survey: SurveySpec, file: Path, counts: Mapping[str, int]) -> BadI
     return BadInput(
         f"{counts['quarantined']} of the {counts['cells']} answer cells ({share:.1%}) cannot be used, more"
         f" than {QUARANTINE_LIMIT:.0%}; the wave's clean answers are as they were",
-        file=survey.folder / "waves" / file.name,
+        file=_place_of(survey, file.name),
         remedy=f"see each cell and its remedy in {survey.name}.quarantine, or with"
         f" `evsim survey check {survey.folder}`; correct the codebook or the file, and run again",
     )
@@ -280,9 +312,14 @@ def _unreadable(survey: SurveySpec, file: Path, demographics: Sequence[Mapping[s
             return BadInput(
                 f"{found['quarantined']} of {people} people have no option of the codebook, more than"
                 f" {QUARANTINE_LIMIT:.0%}; the wave's clean answers are as they were",
-                file=survey.folder / "waves" / file.name,
+                file=_place_of(survey, file.name),
                 field=str(found["demographic"]),
                 remedy=f"see the values in {survey.name}.quarantine; add options or codes to the codebook,"
                 " for this wave alone under waves.changes",
             )
     return None
+
+
+def _place_of(survey: SurveySpec, name: str) -> Path | str:
+    """Where a raw file came from."""
+    return survey.landing / name if isinstance(survey.landing, Path) else f"{survey.landing}/{name}"

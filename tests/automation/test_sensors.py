@@ -9,9 +9,10 @@ import dagster as dg
 import pytest
 
 from evsim_assets.adapters.assets import changed_adapters
-from evsim_assets.automation import study_sensor, wave_sensor
+from evsim_assets.automation import study_sensor
 from evsim_assets.specs.project import Project
 from evsim_assets.surveys.observed import look_for_waves
+from evsim_assets.wave_sensor import wave_sensor
 from evsim_resources.models import ModelHub
 
 

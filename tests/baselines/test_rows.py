@@ -27,7 +27,14 @@ HELD = HeldOut(interventions=("7",), questions=("secret",))
 def responses():
     """Everybody answers three questions; the second after intervention 7."""
     rows = [
-        {"participant": person, "question": question, "intervention": told, "answer": 1, "weight": 1.0}
+        {
+            "participant": person,
+            "order": 0,
+            "question": question,
+            "intervention": told,
+            "answer": 1,
+            "weight": 1.0,
+        }
         for person in ["t", "c", "v", "e", "x", "not in the study"]
         for question, told in [("open", None), ("told", "7"), ("secret", None)]
     ]

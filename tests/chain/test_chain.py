@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from evsim_assets.specs.project import Project
+from evsim_resources.columns import all_tables
 from evsim_resources.lake import content_hash
 from tests.chain.command_line import evsim_in as evsim
 from tests.chain.command_line import partitions_made as made
@@ -85,6 +87,17 @@ def test_analysts_read_the_results_in_sql(project: Path) -> None:
     assert [line.split(",")[0] for line in printed.splitlines()] == ["adapter", "s~pretrained", "s~qlora"]
 
 
+def test_adapters_are_scored_on_every_validation_prompt_and_the_trained_one_is_chosen(project: Path) -> None:
+    prompts, scores = table(project, "small/prompts"), table(project, "small/validation_scores")
+    asked = prompts[prompts["split"] == "validation"].groupby("question").size()
+    assert len(scores) == 2 * 2 * len(asked) * 3  # adapters × temperatures × questions × point answers
+    assert (scores["n"] + scores["n_failed"] == scores["question"].map(asked)).all()
+    chosen = table(project, "small/chosen_adapters")
+    assert set(chosen.loc[chosen["chosen_by"] == "kl", "adapter"]) == {"s~qlora"}
+    temperatures = table(project, "small/chosen_temperatures")
+    assert len(temperatures) == 2 * len(asked)
+
+
 def test_status_says_that_everything_is_fresh(project: Path) -> None:
     printed = evsim(project, "status", "small")
     _, head, *rows = printed.splitlines()
@@ -114,6 +127,7 @@ def test_one_edited_adapter_is_trained_again_and_only_what_follows_from_it(proje
         study.write_text(text)
     assert again["adapter_checkpoint"] == 1
     assert again["answer_distributions"] == 1
+    assert again["validation_scores"] == 1
     assert again["generations"] == 2
     assert again["metrics"] == 1
     assert not {"raw_wave", "clean_wave", "responses", "prompts", "baseline_fits", "noise_floor"} & set(again)
@@ -195,3 +209,13 @@ def test_the_manifest_says_what_the_checkpoint_was_made_from(project: Path) -> N
     assert manifest["packages"]["peft"]
     assert manifest["training"]["data_version"] == content_hash(table(project, "small/prompts"))
     assert set(manifest["files"]) >= {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+
+
+def test_every_column_of_every_stored_table_has_words(project: Path) -> None:
+    """Mend with: an entry in evsim_assets/columns.yaml."""
+    lake, found = project / ".evsim" / "lake", {}
+    for file in lake.rglob("data.parquet"):
+        (name, *_) = [part for part in file.relative_to(lake).parts[1:] if "=" not in part]
+        found[name] = [column for column in pq.read_schema(file).names if not all_tables()[name].of(column)]
+    assert {"learning_curves", "answer_distributions", "generations", "validation_scores"} <= set(found)
+    assert {name: columns for name, columns in found.items() if columns} == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import signal
 from collections.abc import Callable
@@ -10,10 +11,10 @@ from pathlib import Path
 import dagster as dg
 
 from evsim_assets.specs.survey import SurveySpec, read_survey
-from evsim_assets.surveys.landing import WaveFile, add_wave, misnamed_files
+from evsim_assets.surveys.landing import WaveFile, add_wave, landed_waves, look_around, misnamed_files
 from evsim_assets.surveys.look import look_at
 from evsim_assets.surveys.observed import removed_waves
-from evsim_assets.surveys.wave_assets import _checks, _landed, _unreadable, _unusable
+from evsim_assets.surveys.wave_assets import _checks, _landed, _refuse_changed, _unreadable, _unusable
 from tests.errors.situation import WAVE, Situation, cleaned, codebook_with, in_codebook, put_survey, put_wave
 
 FORMAT = "waves: {format: csv}"
@@ -58,6 +59,51 @@ CHANGES = [
     _change(
         'A change of waves for the "don\'t know" of a question that has none',
         "{since: 2024-06, questions: {hunger: {dont_know: [99]}}}",
+    ),
+]
+
+
+def _location(title: str, written: str) -> Situation:
+    return in_codebook(title, FORMAT, written, written)
+
+
+def _looking(title: str, written: str) -> Situation:
+    """A place that can be written, and not be looked into."""
+    return Situation(title, (("yaml", written),), lambda root: look_around(_survey(root, written)))
+
+
+def _folder(root: Path) -> object:
+    survey = _survey(root)
+    (survey.folder / "waves" / "2024-01.csv").mkdir()
+    return landed_waves(survey)[0].fetched(root)
+
+
+def _written_anew(root: Path) -> object:
+    survey = _survey(root)
+    put_wave(survey.folder, WAVE)
+    (wave,) = landed_waves(survey)
+    return _refuse_changed(wave, wave.sha256, hashlib.sha256(b"as it was seen").hexdigest())
+
+
+PLACES = [
+    _location("A landing place with a password in its URL", "waves: s3://me:secret@uploads/snacks"),
+    _location("A landing place with a key in its URL", "waves: https://example.org/snacks?sig=secret"),
+    _location(
+        "A landing place with options of its store",
+        "waves: {location: s3://uploads/snacks, storage_options: {key: me, secret: mine}}",
+    ),
+    _location("A landing place of a kind that is unknown", "waves: bucket://uploads/snacks"),
+    _looking("A landing place whose library is not installed", "waves: dropbox://uploads/snacks"),
+    _looking("A landing place that cannot be read", "waves: survey.yaml"),
+    Situation(
+        "A folder is named like a wave",
+        (("text", "data/surveys/snacks/waves/2024-01.csv/"),),
+        _folder,
+    ),
+    Situation(
+        "A raw file changed between the sensor's look and the run",
+        (("text", "data/surveys/snacks/waves/2024-01.csv    # is being written anew"),),
+        _written_anew,
     ),
 ]
 
@@ -221,4 +267,4 @@ COLUMNS = [
     ),
 ]
 
-SITUATIONS = [*NAMES, *ADDING, *COLUMNS, *CHANGES]
+SITUATIONS = [*PLACES, *NAMES, *ADDING, *COLUMNS, *CHANGES]

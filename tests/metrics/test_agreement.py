@@ -208,6 +208,20 @@ def test_a_digit_adapter_is_scored_on_the_digit_answers():
     assert set(table["answers"]) == {"digit"}
 
 
+def test_the_greedy_answer_is_that_of_temperature_0_and_of_no_other():
+    both = pd.concat([distributions(EYE[[0, 3]], temperature=0.0), distributions(EYE[[4, 4]])])
+    drawn = pd.concat([generations([0, 3], temperature=0.0), generations([4, 4])])
+    table = score(prompts([0, 1]), both, drawn, NATIVE)
+    greedy = table[table["point_answer"] == "greedy"]
+    assert greedy["temperature"].unique() == [0.0]
+    cold = table[table["temperature"] == 0.0]
+    assert value(cold, "rmse", "greedy") == pytest.approx(np.sqrt(2)) and value(cold, "mae", "greedy") == 1
+    sample = cold[cold["point_answer"] == "sample"]
+    assert greedy["measure"].tolist() == sample["measure"].tolist()
+    for column in ("value", "low", "high", "n"):
+        np.testing.assert_allclose(greedy[column], sample[column], rtol=1e-6)
+
+
 def test_each_temperature_is_scored_by_itself():
     both = pd.concat([distributions(EYE[[0, 1]]), distributions(EYE[[4, 4]], temperature=0.0)])
     drawn = pd.concat([generations([0, 1]), generations([4, 4], temperature=0.0)])
@@ -302,6 +316,7 @@ def test_an_adapter_that_never_answers_has_named_reasons_in_every_group():
     assert (table["value"].isna() == table["reason"].notna()).all()
     known = table.loc[table["value"].notna(), "measure"]
     assert set(known) == {"success_rate", "off_scale", "no_number", "unexpanded", "n_failed"}
+    assert (table["shuffled_persona"].isna() == table["shuffled_reason"].notna()).all()
 
 
 def test_questions_whose_answers_all_weigh_nothing_have_rows_that_say_so():

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from evsim_assets.metrics.agreement import score
 from evsim_assets.metrics.bootstrap import bias, interval, participant_weights
+from evsim_assets.metrics.distance_intervals import squared_distance_interval
 from evsim_assets.metrics.ranks import Pairs, correlation
 from tests.metrics.simulated_survey import NATIVE, a_survey, asked_again
 
@@ -83,26 +84,76 @@ def test_a_replicate_is_the_score_of_the_survey_with_its_people_as_often_as_they
             assert compared(scored, *key)[replicate] == pytest.approx(again.loc[key, "value"], rel=2e-4)
 
 
-def test_population_measures_lose_their_own_bias_twice_and_the_corrected_kl_once(scored):
-    rows, drawn = values(scored), compared(scored, "none", "kl")
+BEYOND = stats.norm.cdf(-np.sqrt(30 / 29) * stats.t.ppf(0.975, 29))
+OF_THIRTY = [BEYOND, 1 - BEYOND]
+"""The quantiles at the ends of the survey's intervals, which is of 30 people."""
+
+
+def test_the_interval_of_a_few_peoples_mean_is_students():
+    rng, inside = np.random.default_rng(0), []
+    counts = participant_weights(0, [f"p{i}" for i in range(8)], 1000)
+    for _ in range(800):
+        answers = rng.normal(size=8)
+        low, high = interval(answers.mean() + (counts @ (answers - answers.mean()) / 8)[:, None], people=8)
+        inside.append(low[0] <= 0 <= high[0])
+    assert 0.93 <= np.mean(inside) <= 0.97  # the plain percentiles hold 0 in 89 of 100
+
+
+def of_noncentral_chi_squared(value, bias, variance, dimensions):
+    """Scipy's: the distances under which `value` is at either end of the middle 95 %."""
+    null = 2 * bias**2 / dimensions
+    scale = max(variance - null, null) / (2 * bias + 4 * max(value - bias, 0))
+
+    def end(share):
+        def beyond(distance):
+            return stats.ncx2.cdf(value / scale, bias / scale, distance / scale) - share
+
+        return optimize.brentq(beyond, 1e-12, 20 * value) if beyond(1e-12) > 0 else 0.0
+
+    return end(0.975), end(0.025)
+
+
+def test_a_kls_interval_holds_the_distances_under_which_the_value_is_no_surprise(survey, scored):
+    rows, drawn = values(scored), compared(scored, "none", "kl").astype(float)
     value = rows.loc[("none", "kl"), "value"]
-    excess = drawn.astype(float).mean() - value
-    assert excess > 0
-    low, high = np.quantile(drawn.astype(float), [0.025, 0.975]) - 2 * excess
+    excess = drawn.mean() - value
     corrected = rows.loc[("none", "kl_corrected")]
-    assert corrected[["value", "low", "high"]].tolist() == pytest.approx(
-        [value - excess, low, high], abs=1e-6
-    )
-    assert rows.loc[("none", "kl"), ["low", "high"]].tolist() == pytest.approx(
-        [max(low, 0), max(high, 0)], abs=1e-6
-    )
+    assert excess > 0 and corrected["value"] == pytest.approx(value - excess, abs=1e-6)
+    bins = survey[0]["answer"].nunique()  # of 11, and of the model's too, which says a little of everything
+    ends = of_noncentral_chi_squared(value, excess * 10 / (bins - 1), drawn.var(), 10)
+    assert corrected[["low", "high"]].tolist() == pytest.approx(ends, rel=1e-3)
+    assert rows.loc[("none", "kl"), ["low", "high"]].tolist() == pytest.approx(ends, rel=1e-3)
     assert compared(scored, "none", "kl_corrected") == pytest.approx(drawn - 2 * excess, abs=1e-6)
 
 
-def test_distances_that_are_not_smooth_lose_it_once_or_never(scored):
-    for point, measure, times in (("none", "w1", 0), ("none", "tv", 1), ("median", "w1", 0)):
+def test_the_interval_of_a_squared_distance_is_exact_for_normal_noise_of_equal_variance():
+    # |δ + ε|²/(2n) of five dimensions, ε standard normal: so far from 0 and at 0 as the binomial test tells.
+    rng, n = np.random.default_rng(5), 100
+    for apart in (0.0, 1.0, 3.0):
+        noise = rng.normal([apart, 0, 0, 0, 0], 1.0, (4000, 5))
+        seen = (noise**2).sum(axis=1) / (2 * n)
+        bias = np.full(len(seen), 5 / (2 * n))
+        variance = (10 + 4 * 2 * n * seen) / (4 * n**2)  # of |x + ε'|²/(2n), given x
+        low, high = squared_distance_interval(seen, bias, variance, np.full(len(seen), 5.0), excess=2.0)
+        inside = ((low <= apart**2 / (2 * n)) & (apart**2 / (2 * n) <= high)).mean()
+        assert 0.94 <= inside <= (0.97 if apart else 0.985)  # at 0, no interval can lie below
+
+
+def test_far_from_0_the_interval_of_a_squared_distance_is_the_usual_one():
+    for deviation in (0.02, 1e-3, 1e-6):  # the last two are beyond what scipy inverts in useful time
+        one = [np.array([number]) for number in (1.0, 1e-9, deviation**2, 10.0)]
+        ends = [float(end[0]) for end in squared_distance_interval(*one)]
+        assert ends == pytest.approx(
+            [1 - 1.96 * deviation, 1 + 1.96 * deviation], abs=0.05 * deviation + 1e-8
+        )
+
+
+def test_distances_are_brought_back_to_the_value_and_narrowed_where_noise_makes_most_of_them(scored):
+    for point, measure in (("none", "w1"), ("none", "tv"), ("sample", "w1")):
         row, drawn = values(scored).loc[(point, measure)], compared(scored, point, measure).astype(float)
-        ends = np.quantile(drawn, [0.025, 0.975]) - times * (drawn.mean() - row["value"])
+        value, mean = row["value"], drawn.mean()
+        centred = np.quantile(drawn, OF_THIRTY) - mean
+        ends = value + 0.3 * (mean - value) + centred * np.sqrt(min(value / mean, 1))
         assert [row["low"], row["high"]] == pytest.approx(np.maximum(ends, 0), abs=1e-5)
         assert row["low"] <= row["value"] <= row["high"]
 
@@ -110,7 +161,7 @@ def test_distances_that_are_not_smooth_lose_it_once_or_never(scored):
 def test_individual_measures_have_percentile_intervals(scored):
     row = values(scored).loc[("mean", "rmse")]
     drawn = compared(scored, "mean", "rmse").astype(float)
-    assert [row["low"], row["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), rel=1e-5)
+    assert [row["low"], row["high"]] == pytest.approx(np.quantile(drawn, OF_THIRTY), rel=1e-5)
 
 
 def test_adapters_are_resampled_alike(survey, scored):

@@ -10,24 +10,30 @@ from evsim_assets.metrics.comparisons import COMPARISON_COLUMNS, comparisons
 RNG = np.random.default_rng(0)
 
 
-def table(values, draws, measure="crps", answers="native", temperature=1.0, n=100, reasons=None):
-    """(replicates, metrics) of adapters a, b, … with these values and replicates."""
+def table(
+    values, draws, measure="crps", answers="native", temperature=1.0, n=100, reasons=None, prompts="all"
+):
+    """(replicates, metrics) of adapters a, b, … with these values and replicates; `n` and `prompts` of all of
+    them, or of each."""
+    n, prompts = ([of] * len(values) if np.isscalar(of) else of for of in (n, prompts))
     names = [chr(ord("a") + place) for place in range(len(values))]
     place = {"temperature": temperature, "question": "q", "demographic": "all", "level": "all"}
     common = {**place, "point_answer": "none", "measure": measure}
     reasons = [None] * len(values) if reasons is None else reasons
     metrics = pd.DataFrame(
         [
-            {"adapter": name, "answers": answers, **common, "value": value, "n": n, "reason": reason}
-            for name, value, reason in zip(names, values, reasons, strict=True)
+            {"adapter": name, "answers": answers, **common, "value": value, "n": own, "reason": reason}
+            for name, value, own, reason in zip(names, values, n, reasons, strict=True)
         ]
     )
+    asked = metrics.assign(measure="success_rate", value=1.0, n=100, reason=None)
+    metrics = pd.concat([metrics, asked[asked["measure"] != measure]], ignore_index=True)
     kept = [
-        {"adapter": name, **common, "replicates": np.asarray(drawn, dtype=np.float32)}
-        for name, drawn in zip(names, draws, strict=True)
+        {"adapter": name, **common, "prompts": of, "replicates": np.asarray(drawn, dtype=np.float32)}
+        for name, of, drawn in zip(names, prompts, draws, strict=True)
         if drawn is not None
     ]
-    return pd.DataFrame(kept, columns=["adapter", *common, "replicates"]), metrics
+    return pd.DataFrame(kept, columns=["adapter", *common, "prompts", "replicates"]), metrics
 
 
 def test_what_is_common_to_both_adapters_cancels():
@@ -36,7 +42,8 @@ def test_what_is_common_to_both_adapters_cancels():
     difference = (10 + own[0]) - (10.5 + own[1])
     assert row.difference == pytest.approx(-0.5)
     assert [row.low, row.high] == pytest.approx(np.quantile(difference, [0.025, 0.975]), abs=1e-5)
-    assert (row.adapter, row.other, row.closer, row.n, row.reason) == ("a", "b", "a", 100, None)
+    assert (row.adapter, row.other, row.closer, row.reason) == ("a", "b", "a", None)
+    assert (row.n_adapter, row.n_other, row.different_prompts) == (100, 100, False)
     assert row.p_value == pytest.approx(2 / 1001)
 
 
@@ -57,12 +64,28 @@ def test_the_better_adapter_is_the_closer_one(measure, values, closer):
     assert row.closer == closer and row.difference == -1
 
 
-def test_of_spreads_the_one_nearer_to_one_is_closer():
+def test_of_spreads_the_distances_from_one_are_compared_and_all_numbers_are_theirs():
     noise = RNG.normal(0, 0.01, (2, 500))
     (row,) = comparisons(*table([0.4, 1.1], [0.4 + noise[0], 1.1 + noise[1]], "sd_ratio")).itertuples()
-    assert row.difference == pytest.approx(-0.7) and row.closer == "b"
+    assert row.difference == pytest.approx(0.6 - 0.1) and row.closer == "b"
+    drawn = (0.6 - noise[0]) - (0.1 + noise[1])
+    expected = np.quantile(drawn, [0.025, 0.975]) - (drawn.mean() - 0.5)
+    assert [row.low, row.high] == pytest.approx(expected, abs=1e-5) and row.p_value < 0.01
     (row,) = comparisons(*table([0.8, 1.2], [0.8 + noise[0], 1.2 + noise[1]], "sd_ratio")).itertuples()
-    assert row.high < 0 and row.closer == "neither"
+    assert row.difference == pytest.approx(0) and row.low < 0 < row.high
+    assert row.closer == "neither" and row.p_value > 0.05
+
+
+def test_adapters_that_answered_different_prompts_are_marked_and_one_that_failed_often_is_not_closer():
+    drawn = RNG.normal([[1], [2]], 0.1, (2, 200))
+    for n, closer in (((90, 100), "neither"), ((99, 100), "a")):
+        (row,) = comparisons(*table([1.0, 2.0], drawn, "mae", n=n, prompts=("some", "all"))).itertuples()
+        assert (row.n_adapter, row.n_other, row.closer) == (*n, closer)
+        assert row.different_prompts and "different prompts" in row.reason and row.high < 0
+    (row,) = comparisons(*table([1.0, 2.0], drawn, "mae", n=90, prompts=("these", "those"))).itertuples()
+    assert row.different_prompts and row.closer == "neither"  # as many, but not the same
+    (row,) = comparisons(*table([1.0, 2.0], drawn, "mae", n=90, prompts="some")).itertuples()
+    assert not row.different_prompts and row.reason is None and row.closer == "a"
 
 
 def test_the_bias_of_squared_distances_is_taken_off_twice_and_of_others_not():

@@ -5,14 +5,25 @@ import pytest
 
 from benchmarks.interval_coverage import Scenario, coverage, floor_coverage
 
-NEAR_NOUGHT = {(model, measure) for model in ("close", "tuned") for measure in ("kl_corrected", "js")}
-NEAR_NOUGHT |= {("tuned", "w1"), ("tuned", "tv"), ("close", "tv")}
-"""Where the true distance is hardly larger than its noise, intervals may be too wide, but not too narrow: no
-interval can go below 0, and those that are made narrower miss where a person's answers are alike."""
-MEASURES = {"kl_corrected", "js", "w1", "sd_ratio", "crps", "rmse"}
+MEASURES = {
+    "kl_corrected",
+    "js",
+    "sd_ratio",
+    "w1",
+    "tv",
+    "crps",
+    "nll",
+    "success_rate",
+    "rmse",
+    "mae",
+    "spearman",
+}
+WIDE = {"w1", "tv", "kl_corrected", "sd_ratio", "spearman"}
+"""Measures whose intervals may be too wide somewhere, of small distances or of pairs: measured and told, as
+all figures are, by `benchmarks/interval_coverage.py`."""
 each_scenario = pytest.mark.parametrize(
     ("scenario", "repetitions"),
-    [(Scenario(150, 1, False), 200), (Scenario(600, 1, True), 200)],
+    [(Scenario(150, 1, False), 100), (Scenario(300, 1, True), 50)],
     ids=lambda value: getattr(value, "name", ""),
 )
 
@@ -27,14 +38,13 @@ def bounds(repetitions, errors):
 @each_scenario
 def test_intervals_of_measures_and_of_paired_differences_contain_the_true_value(scenario, repetitions):
     found = {key: inside for key, (inside, _, _) in coverage(scenario, repetitions).items()}
-    tried = {key for key in found if (key[0], key[2]) not in NEAR_NOUGHT and key[2] in MEASURES}
-    assert {measure for _, _, measure in tried} == MEASURES
+    assert {measure for _, _, measure in found} == MEASURES
     low, high = bounds(repetitions, errors=1)
-    means = {m: np.mean([found[key] for key in tried if key[2] == m]) for m in MEASURES}
-    assert all(low <= mean <= high for mean in means.values()), means
-    low, high = bounds(repetitions, errors=2)
-    assert not {key: found[key] for key in tried if not low <= found[key] <= high}
-    assert all(found[key] >= low for key in found if key[2] in MEASURES)
+    means = {m: np.mean([inside for key, inside in found.items() if key[2] == m]) for m in MEASURES}
+    assert all(mean >= low for mean in means.values()), means
+    assert all(means[m] <= high for m in MEASURES - WIDE), means
+    low, _ = bounds(repetitions, errors=3)
+    assert not {key: inside for key, inside in found.items() if inside < low}
 
 
 @pytest.mark.slow
@@ -44,4 +54,5 @@ def test_the_floors_band_contains_the_measure_between_two_further_samples_of_hum
     assert set(found) == {"kl", "w1", "js", "tv", "sd_ratio"}
     low, high = bounds(repetitions, errors=2)
     assert all(low <= share <= high for share in found.values()), found
-    assert 0.93 <= np.mean(list(found.values())) <= 0.97, found
+    low, high = bounds(repetitions, errors=0.5)
+    assert low <= np.mean(list(found.values())) <= high

@@ -231,7 +231,10 @@ def test_correlation_and_slope_are_scipys_if_the_model_says_the_same_to_everybod
     assert by.loc["disattenuated_slope", "value"] == pytest.approx(line.slope / reliability)
     for measure in MEASURES:
         if by["low"].notna()[measure] and measure not in ("top_1_regret", "top_3_regret"):
-            assert by.loc[measure, "low"] <= by.loc[measure, "value"] <= by.loc[measure, "high"], measure
+            value = (
+                min(by.loc[measure, "value"], 1.0) if "correlation" in measure else by.loc[measure, "value"]
+            )
+            assert by.loc[measure, "low"] <= value <= by.loc[measure, "high"], measure
 
 
 def test_the_noise_comes_out_of_slope_and_correlation_and_the_reliability_is_the_known_one():
@@ -265,6 +268,9 @@ def test_effects_that_are_only_noise_have_no_disattenuated_correlation_but_a_rea
         if by.loc["reliability", "value"] <= 0:
             assert np.isnan(by.loc["disattenuated_correlation", "value"])
             assert "reliability not above 0" in by.loc["disattenuated_correlation", "reason"]
+            assert by.loc["disattenuated_correlation", ["low", "high"]].tolist() == [-1, 1]
+            assert by.loc["disattenuated_slope", ["low", "high"]].isna().all()
+            assert by.loc["reliability", "low"] == 0 < by.loc["reliability", "high"] < 1
             return
     pytest.fail("ten samples of pure noise, and all seemed reliable")
 
@@ -278,6 +284,42 @@ def test_95_percent_of_the_intervals_hold_the_true_effect(per):
         table, _ = found(prompts, means, seed=seed, resamples=400)
         held.append(((table["human_low"] <= true) & (true <= table["human_high"])).mean())
     assert 0.93 <= np.mean(held) <= 0.97
+
+
+def normal_effects(seed, *, k, spread, slope, own=0.5, noise=3.0):
+    """True effects of humans and model, and `Effects` seen with normal noise, the model's a third of it."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(0, spread, k)
+    model = slope * true + own * rng.normal(size=k)
+
+    def off(n):
+        arms, common = rng.normal(size=(n, k)), rng.normal(size=(n, 1))
+        return noise * arms + common, noise / 3 * (0.3 * arms + 0.95 * rng.normal(size=(n, k)))
+
+    (human, simulated), (human_noise, simulated_noise) = off(1), off(300)
+    seen = Effects(true + human[0], model + simulated[0], human_noise, simulated_noise)
+    return true, model, seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("k", "spread", "slope"), [(35, 3.0, 0.5), (8, 0.5, 0.0)])
+def test_intervals_of_the_effects_themselves_are_always_there_and_hold_what_is_true(k, spread, slope):
+    held = {m: [] for m in ("disattenuated_correlation", "sign_accuracy", "top_1_regret", "top_3_regret")}
+    for seed in range(80):
+        true, model, seen = normal_effects(seed, k=k, spread=spread, slope=slope)
+        by = pd.DataFrame(agreement_of(seen)).set_index("measure")
+        low, high = np.quantile(seen.human + seen.human_noise, [0.025, 0.975], axis=0)
+        sure = (low > 0) | (high < 0)
+        best, chosen = np.argsort(-true), np.argsort(-seen.simulated)
+        truth = {"disattenuated_correlation": np.corrcoef(true, model)[0, 1]}
+        truth |= {f"top_{n}_regret": true[best[:n]].mean() - true[chosen[:n]].mean() for n in (1, 3)}
+        if sure.any():
+            truth["sign_accuracy"] = (np.sign(true) == np.sign(model))[sure].mean()
+        for measure, value in truth.items():
+            low, high = by.loc[measure, ["low", "high"]]
+            held[measure].append(low - 1e-9 <= value <= high + 1e-9)
+    shares = {measure: np.mean(of) for measure, of in held.items()}
+    assert all(share >= 0.9 for share in shares.values()), shares
 
 
 @pytest.mark.slow

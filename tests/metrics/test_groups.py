@@ -6,6 +6,7 @@ import pytest
 
 from evsim_assets.metrics.agreement import score
 from evsim_assets.metrics.groups import group_members
+from evsim_assets.metrics.shuffled import shuffled_prompts
 from evsim_assets.specs.demographics import Demographic
 from evsim_assets.specs.errors import BadInput
 from tests.metrics.simulated_survey import NATIVE, a_survey
@@ -139,4 +140,45 @@ def test_in_a_group_shuffled_personas_show_what_the_model_knows_of_it():
         assert everybody.loc[(point, "mae"), "shuffled_persona"] == pytest.approx(5, abs=0.4)
         assert everybody.loc[(point, "spearman"), "value"] == pytest.approx(1)
         assert everybody.loc[(point, "spearman"), "shuffled_persona"] == pytest.approx(0, abs=0.1)
+    for point in ("sample", "mean"):
+        assert "no correlation" in zero.loc[(point, "spearman"), "shuffled_reason"]  # all of them say 0
     assert everybody.loc[("none", "crps"), "shuffled_persona"] == pytest.approx(5, abs=0.4)
+
+
+def test_every_value_has_its_own_under_shuffled_personas_or_a_reason(table):
+    missing = table["shuffled_persona"].isna()
+    assert (missing == table["shuffled_reason"].notna()).all()
+    assert not missing[table["value"].notna()].any()
+
+
+def test_shuffled_personas_are_those_of_the_survey_with_its_personas_shuffled(survey, table):
+    prompts, people, distributions, generations = survey
+    rows, parts = prompts.sort_values(["participant", "order"]), []
+    for k, given in enumerate(shuffled_prompts(rows, 2)):  # each shuffle as a question of its own
+        to = {theirs: f"{whose}/{k}" for whose, theirs in zip(*rows_and(rows, given), strict=True)}
+        own = rows.assign(question=f"q{k:02d}", order=rows["order"] + 3 * k)
+        own["prompt_id"] = own["prompt_id"] + f"/{k}"
+        read, said = (t.assign(prompt_id=t["prompt_id"].map(to)) for t in (distributions, generations))
+        parts.append((own, read, said.assign(question=f"q{k:02d}")))
+    asked, read, said = (pd.concat(of, ignore_index=True) for of in zip(*parts, strict=True))
+    again = score(asked, people, read, said, NATIVE, seed=2, resamples=200, demographics=["eye"]).metrics
+    for level in ("blue", "brown"):
+        of_shuffles = again[again["level"] == level].pivot_table(
+            index=["point_answer", "measure"], columns="question", values="value", sort=False
+        )
+        shuffled = group(table, "eye", level)["shuffled_persona"]
+        for key in (("none", "no_number"), ("none", "success_rate"), ("none", "w1"), ("sample", "n_failed")):
+            assert shuffled[key] == pytest.approx(of_shuffles.loc[key].mean(), rel=1e-4)
+        for point in ("sample", "mean"):  # ranks: of the first five shuffles
+            key = point, "spearman"
+            assert shuffled[key] == pytest.approx(of_shuffles.loc[key].iloc[:5].mean(), abs=1e-6)
+        key = "none", "kl_corrected"  # its bias is in closed form here, and resampled there
+        plain = group(table, "eye", level)["shuffled_persona"]["none", "kl"]
+        assert shuffled[key] < plain - 0.05
+        assert shuffled[key] == pytest.approx(of_shuffles.loc[key].mean(), abs=0.25 * (plain - shuffled[key]))
+
+
+def rows_and(rows, given):
+    """Each prompt's id, and the id of the one whose answers it gets."""
+    ids = rows["prompt_id"].to_numpy()
+    return ids, ids[given]

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from evsim_assets.metrics.measures import kl, wasserstein_1
-from evsim_assets.metrics.nulls import NULL_COLUMNS, score_nulls
+from evsim_assets.metrics.nulls import NULL_COLUMNS, TIED, score_nulls
 from evsim_assets.specs.errors import BadInput
 from tests.metrics.people_who_differ import DEMOGRAPHICS, people_who_differ, prompts_of
 
@@ -119,7 +119,33 @@ def test_every_value_that_is_missing_has_a_reason(study):
     assert list(nulls.columns) == NULL_COLUMNS
     assert nulls["value"].isna().eq(nulls["reason"].notna()).all()
     gone = nulls[nulls["value"].isna()]
-    assert set(gone["measure"]) == {"spearman"} and "cell_marginal" not in set(gone["null"])
+    known = gone[~gone["measure"].str.startswith(("kl_21", "kl_101")) & (gone["reason"] != TIED)]
+    assert set(known["measure"]) == {"spearman"} and "cell_marginal" not in set(known["null"])
+    assert gone.loc[gone["measure"] == "kl_21", "reason"].unique() == ["21 bins on a scale of 11 answers"]
+
+
+def test_all_answers_of_the_uniform_are_its_mode_so_it_has_none_and_says_so(study):
+    _, _, nulls = study
+    uniform = nulls[(nulls["null"] == "uniform") & nulls["point_answer"].isin(["mode", "greedy"])]
+    uniform = uniform[uniform["measure"] != "n_failed"]
+    assert uniform["value"].isna().all() and uniform["reason"].unique() == [TIED]
+    found = values(nulls)
+    for null in ("population_marginal", "cell_marginal"):
+        for measure in ("rmse", "kl", "w1"):
+            assert found[null, "greedy", measure] == found[null, "mode", measure] > 0
+    people = people_who_differ(4)
+    tied = few().assign(answer=[0, 4, 1, 3])  # two training answers, one each
+    marginal = score_nulls(tied, people, None, seed=0)
+    assert np.isnan(values(marginal)["population_marginal", "mode", "mae"])
+    assert values(marginal)["population_marginal", "median", "mae"] == (1 + 3) / 2
+
+
+def test_null_models_answer_every_prompt(study):
+    found = values(study[2])
+    for null in ("uniform", "population_marginal", "cell_marginal"):
+        assert found[null, "none", "success_rate"] == 1
+        assert all(found[null, "none", mass] == 0 for mass in ("off_scale", "no_number", "unexpanded"))
+        assert all(found[null, point, "n_failed"] == 0 for point in ("sample", "greedy", "mean", "mode"))
 
 
 def test_a_group_of_one_and_a_question_never_trained_on_have_reasons():

@@ -16,6 +16,7 @@ CHOSEN = pd.DataFrame(
         "algorithm": ["svr", "catboost", "svr", "catboost"],
         "question": "q",
         "answers": "native",
+        "reading": ["point", "mean", "point", "sample"],
         "chosen_by": ["rmse", "rmse", "kl", "kl"],
         "setting": "{}",
         "validation_kl": [2.0, 1.0, 0.2, 0.4],
@@ -72,9 +73,10 @@ def test_the_scoreboard_holds_each_adapter_against_everything(beside):
     assert list(board.index) == ["s~pretrained", "s~qlora", "m~qlora"]  # once each, however many groups
     tuned = board.loc["s~qlora"]
     floors = beside[0]
-    (floor,) = floors[(floors["measure"] == "w1") & (floors["demographic"] == "all")]["floor"]
+    of_w1 = floors[(floors["measure"] == "w1") & (floors["demographic"] == "all")]
+    (floor,), (lowest,) = of_w1["floor"], of_w1["floor_low"]
     before = board.loc["s~pretrained", "w1"]
-    assert tuned["floor_w1"] == floor
+    assert (tuned["floor_w1"], tuned["floor_w1_low"]) == (floor, lowest)
     assert tuned["gap_closed_w1_pretrained"] == pytest.approx((before - tuned["w1"]) / (before - floor))
     assert board.loc["s~pretrained", "gap_closed_w1_pretrained"] == 0
     assert np.isnan(board.loc["m~qlora", "gap_closed_w1_pretrained"])  # its own pretrained model is not there
@@ -115,11 +117,13 @@ def test_the_best_baseline_is_the_best_on_validation_not_on_test(beside):
     (row,) = scoreboard(metrics_of(SHARES), *beside, CHOSEN).to_dict("records")
     assert (row["best_baseline_rmse"], row["best_baseline_rmse_by"]) == (28.0, "svr")
     assert (row["best_baseline_kl"], row["best_baseline_kl_by"]) == (0.5, "svr")
+    assert (row["best_baseline_rmse_reading"], row["best_baseline_kl_reading"]) == ("point", "point")
     assert row["best_baseline_crps"] is None or np.isnan(row["best_baseline_crps"])
 
 
 def test_a_distributional_baseline_can_be_the_best(beside):
     own = {"algorithm": "ordinal", "question": "q", "answers": "native", "setting": "{}", "w1": 0.5}
+    own |= {"reading": "sample"}
     own |= {
         "validation_kl": 0.1,
         "validation_rmse": 26.0,
@@ -132,6 +136,7 @@ def test_a_distributional_baseline_can_be_the_best(beside):
     (row,) = scoreboard(metrics_of(SHARES), *beside, pd.concat([CHOSEN, better])).to_dict("records")
     assert (row["best_baseline_kl"], row["best_baseline_kl_by"]) == (0.05, "ordinal")
     assert (row["best_baseline_crps"], row["best_baseline_crps_by"]) == (9.5, "ordinal")
+    assert (row["best_baseline_crps_reading"], row["best_baseline_rmse_reading"]) == ("sample", "point")
     assert row["best_baseline_rmse_by"] == "svr"
 
 

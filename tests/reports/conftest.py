@@ -42,6 +42,43 @@ def _board():
 
 
 @pytest.fixture
+def temperatures():
+    """Each adapter's temperature as chosen on validation: what is worse on test for the second one."""
+    return pd.DataFrame(
+        {
+            "adapter": ["s~pretrained", "s~qlora"],
+            "question": "q",
+            "answers": "native",
+            "temperature": [1.0, 0.0],
+            "validation_kl": [0.8, 0.1],
+            "n": 10,
+            "reason": None,
+        }
+    )
+
+
+@pytest.fixture
+def choices():
+    """The adapters chosen on validation: by KL one that is not the best on test."""
+    return pd.DataFrame(
+        {
+            "question": "q",
+            "answers": "native",
+            "chosen_by": ["kl", "crps"],
+            "adapter": ["s~qlora", "s~pretrained"],
+            "temperature": [0.0, 1.0],
+            "point_answer": ["sample", "mean"],
+            "validation_kl": [0.1, 0.8],
+            "validation_rmse": [32.0, 29.5],
+            "validation_crps": 17.0,
+            "validation_nll": 3.5,
+            "n": 10,
+            "reason": [None, "a doubt"],
+        }
+    )
+
+
+@pytest.fixture
 def curves():
     return pd.DataFrame(
         {

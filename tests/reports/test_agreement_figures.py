@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from evsim_assets.metrics.effects_figure import effects_figure
-from evsim_assets.metrics.figures import bias_figure, discriminability_figure
+from evsim_assets.metrics.figures import RING, bias_figure, discriminability_figure, spreads_figure
 
 ADAPTER = {"adapter": "s~qlora", "model": "s", "method": "qlora", "temperature": 1.0, "question": "q"}
 
@@ -141,7 +141,7 @@ def test_only_the_measure_asked_for_is_drawn(drawn):
 def test_discriminability_stands_at_its_temperature_beside_one_half(drawn, words):
     table = pd.DataFrame(
         {**ADAPTER, "temperature": [0.0, 1.0], "auc": [0.95, 0.55], "low": [0.9, 0.5], "high": [1.0, 0.6]}
-    )
+    ).assign(p_value=[0.001, 0.2])
     png = discriminability_figure(table, title="study", simulated=True)
     assert size(png) == (600, 420)
     (axis,) = drawn[0].axes
@@ -149,6 +149,40 @@ def test_discriminability_stands_at_its_temperature_beside_one_half(drawn, words
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "1"]
     assert [line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == "--"] == [0.5]
     assert "SIMULATED" in words(drawn[0]) and "cannot be told apart" in words(drawn[0])
+    (ring,) = [line for line in axis.lines if line.get_markersize() == RING["markersize"]]
+    assert ring.get_xydata().tolist() == [[1.0, 0.55]]  # no more than chance
+
+
+def test_a_picture_of_levelled_groups_alone_has_arrows_at_its_left_end(drawn):
+    bias_figure(bias(amplification=[-0.2, 0.0, -1.0], low=np.nan, high=np.nan), title="t", simulated=True)
+    (axis,) = drawn[0].axes
+    (arrows,) = [line for line in axis.lines if line.get_marker() == "<"]
+    assert set(arrows.get_xdata()) == {axis.get_xlim()[0]}
+
+
+def test_an_amplification_without_an_upper_bound_has_a_bar_to_the_frame(drawn):
+    bias_figure(bias(high=np.nan), title="t", simulated=True)
+    (axis,) = drawn[0].axes
+    assert axis.collections[0].get_segments()[0].tolist() == [[0.25, 0.0], [axis.get_xlim()[1], 0.0]]
+
+
+def test_spreads_stand_beside_those_of_people(drawn, words):
+    ends = {
+        "human_low": [3.0, 1.0, -2.0],
+        "human_high": [5.0, 3.0, 1.0],
+        "simulated_low": 0.0,
+        "simulated_high": 3.5,
+    }
+    table = bias(human_spread=[4.0, 2.0, -1.0], simulated_spread=[1.0, 3.0, 0.5], **ends)
+    spreads_figure(table, title="study", simulated=True)
+    (axis,) = drawn[0].axes
+    people, model = (next(line for line in axis.lines if line.get_marker() == m) for m in ("|", "o"))
+    assert people.get_xdata().tolist() == [4.0, 2.0, -1.0]
+    assert model.get_xdata().tolist() == [1.0, 3.0, 0.5]
+    assert [(bar.get_x(), bar.get_width()) for bar in axis.patches] == [(3.0, 2.0), (1.0, 2.0), (-2.0, 3.0)]
+    (bars,) = axis.collections
+    assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [[0.0, 3.5]] * 3
+    assert "SIMULATED" in words(drawn[0]) and "people" in words(drawn[0])
 
 
 @pytest.mark.parametrize("draw", [bias_figure, discriminability_figure])

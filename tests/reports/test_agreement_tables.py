@@ -107,9 +107,17 @@ def comparisons():
     ).assign(question="q", answers="native", point_answer="none", measure="kl", n=9)
 
 
-def test_a_pair_is_shown_where_the_better_one_has_its_lowest_kl(comparisons, board):
-    third = board()[2:].assign(adapter="m~qlora", kl=[0.01, 0.3])  # lowest at T=0
-    rows = comparison_rows(comparisons, pd.concat([board(), third], ignore_index=True))
+def chosen(names, kl, temperatures):
+    """What was chosen for each adapter on validation."""
+    table = pd.DataFrame({"adapter": names, "temperature": temperatures, "validation_kl": kl})
+    return table.assign(question="q", answers="native")
+
+
+NAMES = ["s~pretrained", "s~qlora", "m~qlora"]
+
+
+def test_a_pair_is_shown_at_the_temperature_chosen_for_the_better_one(comparisons):
+    rows = comparison_rows(comparisons, chosen(NAMES, [0.8, 0.1, 0.05], [1.0, 1.0, 0.0]))
     assert [row[:3] for row in rows[1:]] == [
         ["q", "1.0", "s~pretrained and s~qlora"],
         ["q", "0.0", "s~pretrained and m~qlora"],
@@ -118,13 +126,12 @@ def test_a_pair_is_shown_where_the_better_one_has_its_lowest_kl(comparisons, boa
     assert rows[1][3:] == ["s~qlora is closer by 2.000 (0.500 to 3.000)", "—", "—"]
 
 
-def test_of_many_pairs_those_with_the_best_adapter_are_shown(comparisons, board, monkeypatch):
+def test_of_many_pairs_those_with_the_best_adapter_are_shown(comparisons, monkeypatch):
     monkeypatch.setattr(agreement_tables, "MANY_PAIRS", 2)
-    third = board()[2:].assign(adapter="m~qlora", kl=[0.01, 0.3])
-    rows = comparison_rows(comparisons, pd.concat([board(), third], ignore_index=True))
+    rows = comparison_rows(comparisons, chosen(NAMES, [0.8, 0.1, 0.05], [1.0, 1.0, 0.0]))
     assert [row[2] for row in rows[1:]] == ["s~pretrained and m~qlora", "s~qlora and m~qlora"]
 
 
-def test_a_pair_whose_temperature_was_not_compared_has_no_row(comparisons, board):
+def test_a_pair_whose_temperature_was_not_compared_has_no_row(comparisons):
     never = comparisons[comparisons["temperature"] == 0.0]
-    assert len(comparison_rows(never, board())) == 1
+    assert len(comparison_rows(never, chosen(NAMES, [0.8, 0.1, 0.2], [1.0, 1.0, 1.0]))) == 1

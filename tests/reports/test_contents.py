@@ -14,12 +14,13 @@ ADAPTER = {"adapter": "s~qlora", "model": "s", "method": "qlora", "question": "q
 
 
 @pytest.fixture
-def least(board, curves, floors):
+def least(board, curves, floors, choices, temperatures):
     """The tables of a survey without interventions and demographics."""
     counts = pd.DataFrame({**ADAPTER, "temperature": 1.0, "answer": range(11), "human": 1, "simulated": 1.0})
     chosen = curves[:1].assign(chosen_by="kl", setting="{}")
     nulls = pd.DataFrame(columns=["null", "question", "answers", "point_answer", "measure", "value"])
-    return Results(board(), counts, curves, chosen, floors.assign(n=9, resamples=200), nulls, pd.DataFrame())
+    floors = floors.assign(n=9, resamples=200)
+    return Results(board(), counts, curves, chosen, floors, nulls, pd.DataFrame(), choices, temperatures)
 
 
 def full(least):
@@ -40,7 +41,7 @@ def full(least):
     }
     kinds = {"point_answer": "none", "measure": "kl", "n": 9}
     return Results(
-        **{name: getattr(least, name) for name in list(least.__dataclass_fields__)[:7]},
+        **{name: getattr(least, name) for name in list(least.__dataclass_fields__)[:9]},
         effects=value.assign(intervention="a", held_out=False, design="control_arm", **effect),
         effect_agreement=value.assign(held_out="all", measure="correlation", n=9, **ends),
         bias=value.assign(demographic="age", measure="mean", amplification=value["value"], **ends),
@@ -58,15 +59,21 @@ def test_a_report_of_everything_has_its_pictures_and_tables(least, tmp_path):
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for heading in ("Agreement of effects", "Amplification of differences", "Telling model from humans"):
         assert f"<h3>{heading}</h3>" in page
-    assert "s~qlora is closer by 0.700 (0.650 to 0.750)" in page
+    assert "s~qlora is closer by 0.100 (0.050 to 0.150)" in page
 
 
-def test_tables_show_the_temperature_of_the_lowest_kl_only(least, tmp_path):
+def test_tables_show_the_temperature_chosen_on_validation_though_another_is_better_on_test(least, tmp_path):
     write_report(tmp_path, SURVEY, STUDY, full(least))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert "0.70 [0.65, 0.75]" in page and "0.10 [0.05, 0.15]" not in page
-    assert page.count("<td>0.0</td>") == 0
-    assert "at the temperature at which its KL is lowest" in page
+    assert "0.10 [0.05, 0.15]" in page and "0.70 [0.65, 0.75]" not in page
+    assert "at the temperature at which its KL is lowest on validation" in page
+
+
+def test_the_page_begins_with_the_choice_on_validation_and_its_test_figures(least, tmp_path):
+    write_report(tmp_path, SURVEY, STUDY, least)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert '<h2 id="0">Chosen on validation</h2>' in page
+    assert "q (native): a doubt." in page
 
 
 def test_a_survey_without_interventions_and_demographics_says_what_is_missing(least, tmp_path):

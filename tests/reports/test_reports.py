@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from evsim_assets.reports.chosen_rows import at_lowest_kl, lowest_kl
+from evsim_assets.reports.chosen_rows import beside, chosen_rows
+from evsim_assets.reports.chosen_section import chosen_section
 from evsim_assets.reports.page import Picture, Section, Table, render_page
 from evsim_assets.reports.summary import print_summary, summary_table
 from evsim_assets.reports.tables import (
@@ -39,11 +40,12 @@ def test_the_scoreboard_names_each_best_baseline_and_tells_draws_from_means(boar
     assert "—" in scoreboard_rows(unknown)[1]
 
 
-def test_the_terminal_s_table_is_whole_on_a_narrow_terminal_and_names_baselines(board):
+def test_the_terminal_s_table_is_whole_on_a_narrow_terminal_and_names_baselines(board, temperatures):
     written = io.StringIO()
     print_summary(
         Console(file=written, width=60),
         board().assign(rmse_mean=30.5, best_baseline_rmse=28.06),
+        temperatures,
         study="small",
         survey="ev_shift",
         simulated=True,
@@ -51,10 +53,16 @@ def test_the_terminal_s_table_is_whole_on_a_narrow_terminal_and_names_baselines(
     )
     lines = written.getvalue().splitlines()
     (row,) = [line for line in lines if line.startswith("s~qlora")]
-    assert " ".join(row.split()) == "s~qlora q 1 0.020 0.500 0.50 0.50 37.0 30.5 1.000 0.500 random 28.1 svr"
+    assert " ".join(row.split()) == "s~qlora q 0 0.500 0.500 0.50 0.50 31.0 30.5 1.000 0.500 random 28.1 svr"
     assert max(map(len, lines)) <= 118 and "…" not in written.getvalue()
     said = " ".join(lines)
-    for part in ("SIMULATED", "of mean", "one drawn answer", "predict one answer a person"):
+    for part in (
+        "lowest KL on validation",
+        "SIMULATED",
+        "of mean",
+        "one drawn answer",
+        "predict one answer a person",
+    ):
         assert part in said
 
 
@@ -70,16 +78,28 @@ def test_intervals_stand_behind_their_values(board):
     assert with_interval(0.5, np.nan, np.nan) == "0.50"
 
 
-def test_the_first_rows_are_those_of_the_lowest_kl(board):
-    chosen = lowest_kl(board())
-    assert list(zip(chosen["adapter"], chosen["temperature"], strict=True)) == [
+def test_the_first_rows_are_those_chosen_on_validation_whatever_test_says(board, temperatures):
+    shown = chosen_rows(board(), temperatures)
+    assert list(zip(shown["adapter"], shown["temperature"], strict=True)) == [
         ("s~pretrained", 1.0),
-        ("s~qlora", 1.0),
+        ("s~qlora", 0.0),
     ]
-    silent = lowest_kl(board().assign(kl=np.nan))
-    assert silent["temperature"].tolist() == [0.0, 0.0]
+    assert chosen_rows(board().assign(kl=np.nan), temperatures).index.equals(shown.index)
+    assert chosen_rows(board(), temperatures[:0])["temperature"].tolist() == [0.0, 0.0]
     other = board()[["adapter", "temperature", "question"]].assign(value=[1, 2, 3, 4])
-    assert at_lowest_kl(other, board())["value"].tolist() == [2, 4]
+    assert beside(other, shown)["value"].tolist() == [2, 3]
+
+
+def test_the_chosen_adapters_have_their_test_figures_beside_those_of_validation(board, choices):
+    table = board().assign(rmse_mean=[np.nan, 29.0, 31.0, 30.0], kl_low=0.4, kl_high=0.95)
+    (part,) = chosen_section(choices, table).parts
+    by_kl, near = (dict(zip(part.rows[0], row, strict=True)) for row in part.rows[1:])
+    assert (by_kl["adapter"], by_kl["T"], by_kl["answer"]) == ("s~qlora", "0.0", "sample")
+    assert (by_kl["validation KL"], by_kl["test KL"]) == ("0.100", "0.500 [0.400, 0.950]")
+    assert (by_kl["validation RMSE"], by_kl["test RMSE"]) == ("32.00", "31.00")
+    assert (near["validation RMSE"], near["test RMSE"]) == ("29.50", "29.00")
+    assert near["test CRPS"] == "—" and near["prompts"] == "10"
+    assert chosen_section(choices[:0], table).parts == []
 
 
 def test_nulls_and_floors_are_shown_for_everybody_with_a_dash_for_what_is_missing(floors):
@@ -193,11 +213,14 @@ def test_of_many_questions_the_terminal_shows_the_means() -> None:
         "best_baseline_rmse",
     ]
     board = board.assign(**dict.fromkeys(rest, 0.5), best_baseline_kl_by="svr", best_baseline_rmse_by="svr")
+    alike = {"adapter": "s~qlora", "answers": "native", "validation_kl": 0.5}
+    chosen = pd.DataFrame([{**alike, "question": f"q{n}", "temperature": float(n == 0)} for n in range(9)])
     console = Console(file=io.StringIO(), width=200)
-    console.print(summary_table(board, "many"))
+    console.print(summary_table(board, "many", chosen))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     (row,) = [line for line in shown.splitlines() if "s~qlora" in line]
-    assert row.split()[:6] == ["s~qlora", "mean", "of", "9", "0", "0.400"] and " 4.00 " in row
+    kl = (1.0 + sum(0.1 * n for n in range(1, 9))) / 9  # q0 at T = 1, the others at T = 0
+    assert row.split()[:6] == ["s~qlora", "mean", "of", "9", "0–1", f"{kl:.3f}"] and " 4.00 " in row
     one = board[board["question"].isin(["q0", "q1"])]
-    console.print(summary_table(one, "few"))
+    console.print(summary_table(one, "few", chosen))
     assert "q1" in console.file.getvalue()  # type: ignore[attr-defined]

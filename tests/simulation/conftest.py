@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -184,9 +184,16 @@ def make_model() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def likes_numbers(make_model: Callable[..., Any]) -> Callable[..., Any]:
-    """A Llama for any tokenizer, trained for a moment: it often begins with a number, and often not."""
+    """A Llama for any tokenizer, trained for a moment: it often begins with a number, and often not. Prompts
+    of a letter in `otherwise` are answered with that."""
 
-    def make(tokenizer: Any, answers: Sequence[str] = SAID) -> Any:
+    def make(
+        tokenizer: Any,
+        answers: Sequence[str] = SAID,
+        *,
+        otherwise: Mapping[str, Sequence[str]] = {},
+        steps: int = 40,
+    ) -> Any:
         model = make_model("llama", len(tokenizer), spread=0.1)
         texts = [
             [
@@ -195,12 +202,12 @@ def likes_numbers(make_model: Callable[..., Any]) -> Callable[..., Any]:
                 tokenizer.eos_token_id,
             ]
             for letter in "abcdefgh"
-            for answer in answers
+            for answer in otherwise.get(letter, answers)
         ]
         longest = max(len(text) for text in texts)
         ids = torch.tensor([text + [tokenizer.eos_token_id] * (longest - len(text)) for text in texts])
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-        order = np.random.default_rng(0).integers(len(texts), size=(40, 16))
+        order = np.random.default_rng(0).integers(len(texts), size=(steps, 16))
         for batch in order:
             model(input_ids=ids[batch], labels=ids[batch]).loss.backward()
             optimizer.step()

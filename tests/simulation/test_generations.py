@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +13,15 @@ import pytest
 from scipy.stats import chisquare
 
 from evsim_assets.prompts.chat import render
-from evsim_assets.simulation.distributions import answer_distributions, number_tokens
+from evsim_assets.simulation.answer_walk import NO_ANSWER, Outcomes, walk_answers
+from evsim_assets.simulation.asked import asked_prompts
+from evsim_assets.simulation.distributions import answer_distributions, number_tokens, walk_of
 from evsim_assets.simulation.generations import generations
 from evsim_assets.simulation.numbers import first_number
+from evsim_assets.simulation.reading import read_prompts
 from evsim_assets.specs.errors import BadInput
-from evsim_assets.specs.study import Decoding
-from tests.simulation.reference import generate_texts
+from evsim_assets.specs.study import Audit, Decoding
+from tests.simulation.reference import generate_texts, texts_by_brute_force
 
 DECODING = Decoding(max_new_tokens=4)
 
@@ -151,6 +155,140 @@ def test_no_row_depends_on_the_order_or_the_batch(
     pd.testing.assert_frame_equal(one, pd.concat(parts).sort_values(keys, ignore_index=True))
     other_seed = _generated(model, byte_level, prompts, 1.0, replicates=3, decoding=Decoding(), seed=4)
     assert (other_seed["text"] != together["text"]).mean() > 0.2
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_no_text_depends_on_how_many_are_asked_for_or_on_who_else_is_asked(
+    temperature: float,
+    handmade: Any,
+    make_model: Callable[..., Any],
+    make_prompts: Callable[..., pd.DataFrame],
+) -> None:
+    model = make_model("llama", len(handmade), spread=0.4).double()
+    prompts = make_prompts(5, 2)
+    options: dict[str, Any] = {"tolerance": 0.05}  # much is unread, so what is found could depend on much
+    many = _generated(model, handmade, prompts, temperature, replicates=50, **options)
+    decoded = many[many["made_by"] == "decode"]
+    assert decoded["text"].nunique() > (2 if temperature == 0 else 50)
+    keys = ["prompt_id", "replicate"]
+    turned = _generated(
+        model, handmade, prompts.iloc[::-1], temperature, replicates=50, batch_tokens=16, **options
+    )
+    pd.testing.assert_frame_equal(
+        many.sort_values(keys, ignore_index=True), turned.sort_values(keys, ignore_index=True)
+    )
+    for replicates in (1, 7):
+        few = _generated(model, handmade, prompts, temperature, replicates=replicates, **options)
+        expected = many[many["replicate"] < replicates].reset_index(drop=True)
+        pd.testing.assert_frame_equal(few, expected)
+    for k in range(len(prompts)):
+        alone = _generated(model, handmade, prompts.iloc[[k]], temperature, replicates=3, **options)
+        expected = many[many["prompt_id"] == prompts["prompt_id"][k]].head(3).reset_index(drop=True)
+        pd.testing.assert_frame_equal(alone, expected)
+
+
+def test_the_ways_to_write_no_answer_are_the_same_whether_or_not_numbers_are_followed(
+    handmade: Any, make_model: Callable[..., Any], make_prompts: Callable[..., pd.DataFrame]
+) -> None:
+    model = make_model("llama", len(handmade), spread=0.2).double()
+    asked = asked_prompts(handmade, make_prompts(5, 4), digit_answers=False)
+    every = range(len(asked.tokens))
+
+    def ways(followed: bool) -> dict[tuple[Any, ...], float]:
+        within = np.full(len(every), followed)
+        walk = walk_of(model, handmade, asked, [1.0], DECODING, 0.01, 4096, within)
+        read, logits = read_prompts(model, [[(p, asked.tokens[p]) for p in every]])
+        found: dict[tuple[Any, ...], float] = {}
+
+        def keep(ends: Outcomes) -> None:
+            for k in np.flatnonzero((ends.outcome == NO_ANSWER) & (ends.mass[:, 0] > 0)):
+                found[int(ends.prompt[k]), *ends.path[k].tolist(), int(ends.next[k])] = float(ends.mass[k, 0])
+
+        walk_answers(read, logits, walk, keep)
+        return found
+
+    alone, beside = ways(False), ways(True)
+    assert len(alone) > 2 * len(every) and max(map(len, alone)) > 3, "some begin with two blanks"
+    assert alone == pytest.approx(beside, abs=1e-12)
+
+
+AUDITED = Decoding(max_new_tokens=4, reading="audited", audit=Audit(at_least=1, share=0.01, limit=0.9))
+
+
+def _audited(model: Any, tokenizer: Any, prompts: pd.DataFrame) -> pd.DataFrame:
+    return answer_distributions(
+        model, tokenizer, prompts, digit_answers=False, temperatures=(1.0,), decoding=AUDITED
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_texts_of_prompts_taken_to_end_follow_what_was_stored_of_them(
+    seed: int,
+    tiny_tokenizer: Callable[[str], Any],
+    make_model: Callable[..., Any],
+    make_prompts: Callable[..., pd.DataFrame],
+) -> None:
+    tokenizer = tiny_tokenizer("digits apart")
+    model = make_model("llama", len(tokenizer), seed=seed, spread=0.4).double()
+    prompts = make_prompts(2, 2, letters="a13", high=12, seed=seed)
+    table = _audited(model, tokenizer, prompts)
+    trusted = int(np.flatnonzero(table["taken"] > 0)[0])
+    asked, stored = prompts.iloc[[trusted]], table.iloc[trusted]
+    assert stored["taken"] > 0.05 and stored["unexpanded"] > 0.01 and stored["off_scale"] > 0.01
+    n = 20_000
+    drawn = generations(
+        lambda: (model, tokenizer),
+        asked,
+        table,
+        temperature=1.0,
+        decoding=AUDITED,
+        seed=5,
+        digit_answers=False,
+        replicates=n,
+    )
+    ids, _ = render(tokenizer, asked["system"].iloc[0], asked["user"].iloc[0])
+    expected: Counter[str] = Counter()
+    for text, p in texts_by_brute_force(model, tokenizer, ids, 1.0, AUDITED).items():
+        expected[_taken_to_end(text)] += p * n
+    observed = Counter(map(_taken_to_end, drawn["text"]))
+    assert set(observed) <= set(expected)
+    common = [one for one, count in expected.items() if count >= 20]
+    assert len(common) > 20
+    ours, theirs = (np.array([counts[one] for one in common]) for counts in (observed, expected))
+    rest = n - ours.sum(), n - theirs.sum()
+    assert chisquare([*ours, rest[0]], [*theirs, rest[1]]).pvalue > 0.001
+
+
+def _taken_to_end(text: str) -> str:
+    """The text, or its number, ended where on 0–12 no further digit could make an answer of it."""
+    number = re.match(r"\s*([0-9]*)", text)
+    assert number is not None
+    ends = (k for k in range(1, len(number[1]) + 1) if int(number[1][:k]) in range(2, 13))
+    return str(int(number[1][: next(ends, len(number[1]))] or 0)) if number[1] else text
+
+
+def test_one_prompt_that_was_read_in_two_ways_is_decoded_in_two_ways(
+    tiny_tokenizer: Callable[[str], Any],
+    make_model: Callable[..., Any],
+    make_prompts: Callable[..., pd.DataFrame],
+) -> None:
+    tokenizer = tiny_tokenizer("digits apart")
+    model = make_model("llama", len(tokenizer), seed=2, spread=0.4).double()
+    prompts = make_prompts(2, 2, letters="a13", high=12, seed=2)
+    table = _audited(model, tokenizer, prompts)
+    trusted = int(np.flatnonzero(table["taken"] > 0)[0])
+    one = prompts.iloc[[trusted]]
+    again = one.assign(prompt_id="again")
+    whole = _audited(model, tokenizer, again)  # alone, and so in the audit
+    assert table["taken"][trusted] > 0 and whole["taken"][0] == 0
+    options: dict[str, Any] = {"temperature": 1.0, "decoding": AUDITED, "seed": 1, "digit_answers": False}
+    stored = pd.concat([table, whole])
+    together, first, second = (
+        generations(lambda: (model, tokenizer), some, stored, replicates=200, **options)
+        for some in (pd.concat([again, one]), one, again)
+    )
+    assert (together["made_by"] == "decode").mean() > 0.2
+    pd.testing.assert_frame_equal(together, pd.concat([second, first], ignore_index=True))
 
 
 def _never() -> tuple[Any, Any]:

@@ -51,6 +51,18 @@ def test_shards_are_of_neighbours_and_the_table_is_in_the_prompts_order(tmp_path
     assert len(other) == 3 and len(asked) == 5
 
 
+def test_more_to_do_than_was_thought_takes_nothing_back_of_what_was_told(tmp_path: Path) -> None:
+    told: list[float] = []
+
+    def make(some: pd.DataFrame, progress: Any) -> tuple[pd.DataFrame, Any]:
+        for done, of in [(2, 4), (4, 4), (5, 8), (8, 8)]:
+            progress(done, of)
+        return some[["prompt_id"]].reset_index(drop=True), None
+
+    by_shards(tmp_path, {}, PROMPTS, make, size=5, tell=lambda share, _: told.append(share), say=print)
+    assert told == [0.4, 1, 1, 1]
+
+
 def test_a_row_follows_from_code_and_libraries_too(monkeypatch: pytest.MonkeyPatch) -> None:
     known = follows_from(seed=1)
     assert known["seed"] == 1 and set(known["libraries"]) >= {"torch", "transformers", "peft"}

@@ -50,6 +50,9 @@ class Survey:
     def land_people(self, wave: str, people: list[tuple[str, str, Any]]) -> None:
         rows = [",".join(map(str, cells)) for cells in people]
         (self.spec.folder / "waves" / f"{wave}.csv").write_text("\n".join(["person,area,q1", *rows]) + "\n")
+        self.observe()
+
+    def observe(self) -> None:
         for event in changed_waves(self.spec, self.instance):
             self.instance.add_dynamic_partitions("snacks_wave", [str(event.partition)])
             self.instance.report_runless_asset_event(event)
@@ -207,19 +210,16 @@ def test_the_same_content_stored_again_is_the_same_version_and_other_content_ano
     assert (first.folder / "w1.csv").is_file()
 
 
-def test_a_file_that_cannot_be_read_is_kept_and_cleaning_says_what_is_wrong(survey: Survey) -> None:
+def test_a_file_that_cannot_be_read_is_kept_and_its_wave_fails_and_says_what_is_wrong(survey: Survey) -> None:
     survey.land("w1", GOOD)
     assert survey.clean("w1").success
     good = survey.version("clean_wave", "w1")
     file = survey.spec.folder / "waves" / "w1.csv"
     file.write_text(file.read_text() + "one,cell,too,many\n")
-    for event in changed_waves(survey.spec, survey.instance):
-        survey.instance.report_runless_asset_event(event)
-    assert survey.run("raw_wave", wave="w1").success
+    survey.observe()
+    told, trace = _failure(survey.run("raw_wave", wave="w1"))
     stored = raw(survey, "w1").resolve()
     assert stored.manifest["rows"] is None and (stored.folder / "w1.csv").read_bytes() == file.read_bytes()
-    result = survey.run("clean_wave", "quarantine", wave="w1")
-    told, trace = _failure(result)
     assert trace is None and "w1.csv:94" in told and "the row has 4 cells and the header 3" in told
     assert survey.version("clean_wave", "w1") == good
 
@@ -228,6 +228,7 @@ def test_a_wave_whose_columns_are_gone_blocks_and_names_them(survey: Survey) -> 
     survey.land("w1", GOOD)
     file = survey.spec.folder / "waves" / "w1.csv"
     file.write_text(file.read_text().replace("person,area,q1", "person,Area code,q1"))
+    survey.observe()
     assert survey.run("raw_wave", wave="w1").success
     told, trace = _failure(survey.run("clean_wave", "quarantine", wave="w1"))
     assert trace is None and "'area'" in told and "Area code" in told
@@ -283,6 +284,7 @@ def test_a_wave_whose_demographic_is_in_codes_nobody_stated_blocks_and_says_whic
     survey.land("w1", GOOD)
     file = survey.spec.folder / "waves" / "w1.csv"
     file.write_text(file.read_text().replace("Urban", "1"))
+    survey.observe()
     assert survey.run("raw_wave", wave="w1").success
     result = survey.run("clean_wave", "quarantine", wave="w1")
     verdicts = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
@@ -303,6 +305,7 @@ def test_a_wave_is_read_again_when_the_codebook_says_otherwise_how_its_file_is_t
     survey.land("w1", GOOD)
     file = survey.spec.folder / "waves" / "w1.csv"
     file.write_text(file.read_text().replace(",", ";"))
+    survey.observe()
     assert survey.run("raw_wave", wave="w1").success
     told, _ = _failure(survey.run("clean_wave", "quarantine", wave="w1"))
     assert "missing" in told
@@ -317,9 +320,7 @@ def test_a_person_whose_id_is_exported_with_a_decimal_point_is_the_same_person(s
     for wave, ending in (("w1", ""), ("w2", ".0")):
         rows = "".join(f"{n}{ending},Urban,{n}\n" for n in range(40))
         (folder / f"{wave}.csv").write_text("person,area,q1\n" + rows)
-    for event in changed_waves(survey.spec, survey.instance):
-        survey.instance.add_dynamic_partitions("snacks_wave", [str(event.partition)])
-        survey.instance.report_runless_asset_event(event)
+    survey.observe()
     for wave in ("w1", "w2"):
         assert survey.clean(wave).success
     assert survey.run("responses", "superseded").success
@@ -331,6 +332,7 @@ def test_repeated_people_set_aside_by_the_stated_policy_do_not_stop_a_wave(surve
     survey.land("w1", GOOD)
     file = survey.spec.folder / "waves" / "w1.csv"
     file.write_text(file.read_text() + "".join(f"w1-{n},Urban,50\n" for n in range(20)))
+    survey.observe()
     assert survey.run("raw_wave", wave="w1").success
     assert survey.run("clean_wave", "quarantine", wave="w1").success
     assert len(survey.table("clean_wave", "w1")) == 90

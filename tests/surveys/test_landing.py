@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 from evsim_assets.specs.errors import BadInput
+from evsim_assets.specs.survey import read_survey
 from evsim_assets.surveys.landing import (
     Intervention,
     add_wave,
@@ -21,6 +24,8 @@ from evsim_assets.surveys.landing import (
     require_columns,
     texts_hash,
 )
+from evsim_assets.surveys.wave_assets import wave_assets
+from tests.automation.watched import CODEBOOK
 
 
 def test_missing_columns_are_all_named_with_the_nearest_that_are_there(make_survey: Any) -> None:
@@ -112,7 +117,7 @@ def test_a_file_whose_name_cannot_be_a_wave_s_is_named_and_the_others_are_taken(
     survey = make_survey()
     for name in ("2024-01.csv", "My Wave.csv", "2024-02.CSV", ".2024-03.csv.tmp", "notes.txt"):
         (survey.folder / "waves" / name).write_text("x")
-    (survey.folder / "waves" / "folder.csv").mkdir()
+    (survey.folder / "waves" / "A folder.csv").mkdir()
     assert [wave.wave for wave in landed_waves(survey)] == ["2024-01"]
     told = misnamed_files(survey)
     assert [name for name in ("2024-02.CSV", "My Wave.csv") for line in told if name in line] == [
@@ -167,6 +172,84 @@ def test_a_file_of_another_format_than_its_wave_s_is_not_added(make_survey: Any,
         add_wave(survey, tmp_path / "2024-10.csv")
     assert caught.value.file == tmp_path / "2024-10.csv"
     assert list((survey.folder / "waves").iterdir()) == []
+
+
+def test_what_has_the_name_of_a_wave_and_is_no_file_is_a_wave_with_a_problem(make_survey: Any) -> None:
+    survey = make_survey()
+    (survey.folder / "waves" / "2024-01.csv").mkdir()
+    (survey.folder / "waves" / "2024-02.csv").symlink_to("nowhere")
+    first, second = landed_waves(survey)
+    assert first.problem == "not a file but a folder" and "leads nowhere" in str(second.problem)
+    for wave in (first, second):
+        with pytest.raises(BadInput, match="cannot be read") as caught:
+            wave.fetched(survey.folder)
+        assert caught.value.file == wave.path and caught.value.remedy
+
+
+def test_a_stamp_changes_with_content_time_and_rights_and_with_nothing_else(make_survey: Any) -> None:
+    survey = make_survey()
+    file = survey.folder / "waves" / "w.csv"
+    file.write_text("one")
+    stamps = [landed_waves(survey)[0].stamp]
+    assert landed_waves(survey)[0].stamp == stamps[0]
+    about = file.stat()
+    for change in (
+        lambda: file.write_text("three"),
+        lambda: file.write_text("other"),
+        lambda: file.chmod(0o600),
+    ):
+        time.sleep(0.02)  # coarser than the clock of any file system in use
+        change()
+        os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))  # as `cp -p` and `rsync -t` do
+        stamps.append(landed_waves(survey)[0].stamp)
+    assert len(set(stamps)) == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "lands"),
+    [
+        (None, "{folder}/waves"),
+        ("s3://bucket/prefix/", "s3://bucket/prefix"),
+        ({"location": "abfs://box@account.dfs.core.windows.net/in", "format": "tsv"}, None),
+        ("file:///srv/in", "/srv/in"),
+        ("/srv/in", "/srv/in"),
+        ("in", "{folder}/in"),
+    ],
+)
+def test_a_codebook_says_where_waves_land(make_survey: Any, written: Any, lands: str | None) -> None:
+    survey = make_survey(**({} if written is None else {"waves": written}))
+    expected = lands.format(folder=survey.folder) if lands else written["location"]
+    assert str(survey.landing) == expected
+    assert isinstance(survey.landing, str) == ("://" in expected)
+
+
+@pytest.mark.parametrize(
+    "waves",
+    [
+        "s3://me:hunter2@bucket/in",
+        "s3://bucket/in?secret=hunter2",
+        "https://store/in#hunter2",
+        "{location: s3://bucket/in, secret: hunter2}",
+        "{location: s3://bucket/in, storage_options: {key: hunter2}}",
+        "{location: s3://bucket/in, client_kwargs: {password: hunter2}}",
+    ],
+)
+def test_credentials_in_a_codebook_are_refused_and_not_repeated(tmp_path: Path, waves: str) -> None:
+    (tmp_path / "snacks").mkdir()
+    (tmp_path / "snacks" / "survey.yaml").write_text(CODEBOOK.format(waves=f"waves: {waves}"))
+    with pytest.raises(BadInput) as caught:
+        read_survey(tmp_path / "snacks")
+    assert caught.value.line == 5 and str(caught.value.field).startswith("waves")
+    assert "environment" in str(caught.value.remedy) and "hunter2" not in str(caught.value)
+
+
+def test_where_waves_land_is_no_part_of_what_they_mean(make_survey: Any) -> None:
+    def versions(survey: Any) -> dict[str, str | None]:
+        specs = [spec for asset in wave_assets(survey)[1:] for spec in asset.specs]
+        return {spec.key.to_user_string(): spec.code_version for spec in specs}
+
+    assert versions(make_survey(waves="memory://in")) == versions(make_survey())
+    assert versions(make_survey(waves={"format": "tsv"})) != versions(make_survey())
 
 
 def test_a_landing_folder_that_is_not_there_has_no_waves(make_survey: Any) -> None:

@@ -19,6 +19,7 @@ from evsim_assets.prompts.assets import prompt_assets
 from evsim_assets.reports.assets import report_assets
 from evsim_assets.simulation.assets import simulation_assets
 from evsim_assets.specs.project import Project, find_project
+from evsim_assets.specs.survey import SurveySpec
 from evsim_assets.surveys.observed import look_for_waves
 from evsim_assets.surveys.population_assets import population_assets
 from evsim_assets.surveys.wave_assets import wave_assets
@@ -51,9 +52,10 @@ def build_definitions(
         BadInput: a survey or a study is wrong; names file, line, field, value and remedy.
     """
     project = project or find_project()
-    chosen = [project.study(name) for name in (project.study_names if studies is None else studies)]
-    names = project.survey_names if studies is None else sorted({study.survey for study in chosen})
-    surveys = {name: project.survey(name) for name in names}
+    read: dict[str, SurveySpec] = {}
+    chosen = [project.study(name, read) for name in (project.study_names if studies is None else studies)]
+    names = project.survey_names if studies is None else sorted(read)
+    surveys = {name: read.get(name) or project.survey(name) for name in names}
     resources = project_resources(project) | dict(resource_overrides or {})
     assets: list[Any] = []
     sensors, schedules = [], []

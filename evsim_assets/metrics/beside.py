@@ -35,14 +35,15 @@ GAPS = {
     "gap_closed_population": "population_marginal",
     "gap_closed_cell": "cell_marginal",
 }
-BESIDE_COLUMNS = [*FLOORS, *NULLS, *GAPS, "gap_reason"]
+NOT_OF_NULLS = "null models have no such measure"
+BESIDE_COLUMNS = [*FLOORS, *NULLS, "null_reason", *GAPS, "gap_reason"]
 
 
 def beside(metrics: pd.DataFrame, floors: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
     """The metrics, in their order, with BESIDE_COLUMNS; `shuffled_persona` stays where it is.
 
     `floor` … are of the same question, answer scale, group and measure, whichever way one answer was
-    read; the nulls also of the same point answer. A gap closed is null where there is no floor, no
+    read; the nulls also of the same point answer, and `null_reason` says why one has no value. A gap closed is null where there is no floor, no
     base, or where the base lies within the floor's band (`floor_high` or below: no further from the
     humans than humans are, so there is no gap to close); then `gap_reason` names each such base and why.
     A model at a temperature where it never answered has no gap either, and its row's `reason` in
@@ -60,13 +61,24 @@ def beside(metrics: pd.DataFrame, floors: pd.DataFrame, nulls: pd.DataFrame) -> 
     )
     keys = [*GROUP, "point_answer", "measure"]
     wide = nulls.pivot(index=keys, columns="null", values="value").reindex(columns=list(NULLS))
+    wide["null_reason"] = _null_reasons(nulls, keys).reindex(wide.index)
     table = table.merge(wide.reset_index(), on=keys, how="left", validate="many_to_one")
+    unknown = table["null_reason"].isna() & table[list(NULLS)].isna().any(axis=1)
+    table["null_reason"] = table["null_reason"].astype(object).where(~unknown, NOT_OF_NULLS)
+    table["null_reason"] = table["null_reason"].where(table["null_reason"].notna(), None)
     reasons = _no_gap_reasons(table)
     for gap, base in GAPS.items():
         value = (table[base] - table["value"]) / (table[base] - table["floor"])
         table[gap] = value.astype(float).where(reasons[gap] == "")
     table["gap_reason"] = pd.Series(_joined(reasons), index=table.index, dtype=object)
     return table[[*known.columns, *BESIDE_COLUMNS]]
+
+
+def _null_reasons(nulls: pd.DataFrame, keys: list[str]) -> pd.Series:
+    """By `keys`, the names and reasons of the nulls that have no value, in one text."""
+    missing = nulls[nulls["value"].isna()]
+    said = missing["null"] + ": " + missing["reason"].fillna("no value").astype(str)
+    return said.groupby([missing[key] for key in keys]).agg("; ".join)
 
 
 def _no_gap_reasons(table: pd.DataFrame) -> pd.DataFrame:

@@ -51,8 +51,12 @@ class Project:
             )
         return read_survey(folder)
 
-    def study(self, name: str) -> StudySpec:
-        """The study's file. Raises BadInput when there is none, or a wrong one."""
+    def study(self, name: str, surveys: dict[str, SurveySpec] | None = None) -> StudySpec:
+        """The study's file. Raises BadInput when there is none, or a wrong one.
+
+        Args:
+            surveys: those read already, by name; the study's own is added. Many studies share a survey.
+        """
         path = self.root / "data" / "studies" / f"{name}.yaml"
         if not path.is_file():
             raise BadInput(
@@ -70,7 +74,10 @@ class Project:
                 value=study.survey,
                 remedy=f"use one of: {', '.join(self.survey_names)}",
             )
-        known = self.survey(study.survey).prompts.names
+        surveys = {} if surveys is None else surveys
+        if study.survey not in surveys:
+            surveys[study.survey] = self.survey(study.survey)
+        known = surveys[study.survey].prompts.names
         for position, grid in enumerate(study.adapters):
             for nth, template in enumerate(grid.templates):
                 if template not in known:

@@ -154,3 +154,12 @@ def test_a_model_that_never_answered_has_its_own_reason(study):
     table = beside(silent, study.floors, study.nulls)
     row = only(table, "w1")
     assert np.isnan(row["value"]) and row["gap_reason"] == row["reason"] and not np.isnan(row["floor"])
+
+
+def test_a_null_without_a_value_says_why_beside_every_measure(study):
+    table = study.perfect
+    missing = table[["uniform", "population_marginal", "cell_marginal"]].isna()
+    assert missing.any(axis=1).any() and not missing.all().any()
+    assert (table["null_reason"].notna() == missing.any(axis=1)).all()
+    tied = table[(table["point_answer"] == "mode") & (table["measure"] == "rmse")]["null_reason"]
+    assert len(tied) and tied.str.startswith("uniform: ").all()

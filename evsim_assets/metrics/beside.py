@@ -43,9 +43,10 @@ def beside(metrics: pd.DataFrame, floors: pd.DataFrame, nulls: pd.DataFrame) -> 
     """The metrics, in their order, with BESIDE_COLUMNS; `shuffled_persona` stays where it is.
 
     `floor` … are of the same question, answer scale, group and measure, whichever way one answer was
-    read; the nulls also of the same point answer, and `null_reason` says why one has no value. A gap closed is null where there is no floor, no
-    base, or where the base lies within the floor's band (`floor_high` or below: no further from the
-    humans than humans are, so there is no gap to close); then `gap_reason` names each such base and why.
+    read; the nulls also of the same point answer, and `null_reason` says why one has no value. A gap closed
+    is null where there is no floor, no base, or where the base lies within the floor's band (`floor_high` or
+    below: no further from the humans than humans are, so there is no gap to close); then `gap_reason` names
+    each such base and why.
     A model at a temperature where it never answered has no gap either, and its row's `reason` in
     `gap_reason`.
 

@@ -251,7 +251,8 @@ def _population(sums: Mapping[str, Floats]) -> Floats:
     exact = sums["exact"]
     if "decodes" not in sums:
         return exact
-    mass = np.where(sums["decodes"] > 0, sums["no_number"] / sums["decodes"], 0).astype(exact.dtype)
+    decodes = np.maximum(sums["decodes"], np.finfo(np.float32).tiny)  # where none is, `decoded_said` is 0
+    mass = np.where(sums["decodes"] > 0, sums["no_number"] / decodes, 0).astype(exact.dtype)
     return np.asarray(exact + mass[:, None] * sums["decoded_said"])
 
 

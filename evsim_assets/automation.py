@@ -21,7 +21,7 @@ REFRESH = "0 3 1 * *"
 
 def cheap() -> dg.AutomationCondition:
     """For what costs seconds: `following`, and tried once more when a run of it failed."""
-    return _wanted(_changed_since_asked() | _never_made() | _failed_once())
+    return _wanted(changed_since_asked() | never_made() | failed_once())
 
 
 def following() -> dg.AutomationCondition:
@@ -30,7 +30,7 @@ def following() -> dg.AutomationCondition:
     So a grid that was never trained is not started, and the first training of an adapter, by a
     person or by the schedule, is followed. Never tried again by itself: GPU time costs money.
     """
-    return _wanted(_changed_since_asked() | _never_made())
+    return _wanted(changed_since_asked() | never_made())
 
 
 def refreshed() -> dg.AutomationCondition:
@@ -38,7 +38,7 @@ def refreshed() -> dg.AutomationCondition:
 
     The first training of an adapter is a person's decision, or the schedule's.
     """
-    return _wanted(_changed_since_asked() & ~dg.AutomationCondition.missing())
+    return _wanted(changed_since_asked() & ~dg.AutomationCondition.missing())
 
 
 def cheap_on_cpu(study: StudySpec) -> dg.AutomationCondition:
@@ -66,7 +66,7 @@ def _wanted(wanted: Any) -> dg.AutomationCondition:
         & ~condition.any_deps_match(condition.missing())
         & ~condition.any_deps_in_progress()
         & ~condition.any_deps_match(condition.execution_failed())
-        & ~condition.any_deps_match(_changed_since_asked())
+        & ~condition.any_deps_match(changed_since_asked())
         & condition.all_deps_blocking_checks_passed()
     )
 
@@ -76,7 +76,7 @@ def _changed() -> Any:
     return condition.any_deps_match(condition.data_version_changed()) | condition.code_version_changed()
 
 
-def _changed_since_asked() -> Any:
+def changed_since_asked() -> Any:
     """A change asks once. Reset by the request alone: an update as well would lose a change that
     lands while a run is going; and not by a request that a further change came right after."""
     condition = dg.AutomationCondition
@@ -84,12 +84,13 @@ def _changed_since_asked() -> Any:
     return _changed().since(asked | condition.initial_evaluation())
 
 
-def _never_made() -> Any:
+def never_made() -> Any:
+    """Missing, and not asked for since it was."""
     condition = dg.AutomationCondition
     return condition.missing().newly_true().since(condition.newly_requested())
 
 
-def _failed_once() -> Any:
+def failed_once() -> Any:
     """The first failure since a success or a change; the failure of the second try is not one.
 
     Dagster calls a partition failed also while it is tried again, so a failure is new when it is

@@ -6,7 +6,7 @@ Belongs here: the condition of assets that gather waves. Not here: the condition
 
 import dagster as dg
 
-from evsim_assets.automation import _changed_since_asked, _failed_once, _never_made
+from evsim_assets.automation import changed_since_asked, failed_once, never_made
 
 
 def gathering() -> dg.AutomationCondition:
@@ -19,11 +19,11 @@ def gathering() -> dg.AutomationCondition:
     missing, failed = condition.missing(), condition.execution_failed()
     out = missing & (failed | condition.any_deps_match(failed))
     return (
-        (_changed_since_asked() | _never_made() | _failed_once())
+        (changed_since_asked() | never_made() | failed_once())
         & ~condition.in_progress()
         & ~condition.any_deps_match(missing & ~out)
         & ~condition.any_deps_in_progress()
         & ~condition.any_deps_match(failed & ~missing)
-        & ~condition.any_deps_match(_changed_since_asked() & ~out)
+        & ~condition.any_deps_match(changed_since_asked() & ~out)
         & condition.all_deps_blocking_checks_passed()
     )

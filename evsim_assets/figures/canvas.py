@@ -99,3 +99,21 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def legend_below(figure: Figure, axes: Iterable[Axes], note: str, columns: int) -> None:
+    """One legend below the panels, titled `note`, each entry once."""
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        frameon=False,
+        title=note,
+        title_fontsize=8.5,
+    )

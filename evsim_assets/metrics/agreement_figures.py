@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from evsim_assets.figures.canvas import adapter_looks, as_text, panels, png
+from evsim_assets.figures.canvas import adapter_looks, as_text, legend_below, panels, png
 from evsim_assets.metrics.groups import ALL
 
 if TYPE_CHECKING:
@@ -288,18 +288,4 @@ def _plain_log(axes: Axes, which: str, values: Iterable[Any]) -> None:
 
 
 def _legend(figure: Figure, axes: dict[str, Axes], note: str) -> None:
-    """One legend below the panels, each entry once."""
-    entries: dict[str, Any] = {}
-    for axis in axes.values():
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="outside lower center",
-        ncols=3,
-        fontsize=8,
-        frameon=False,
-        title=note,
-        title_fontsize=8.5,
-    )
+    legend_below(figure, axes.values(), note, columns=3)

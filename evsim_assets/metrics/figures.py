@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from evsim_assets.figures.canvas import Look, adapter_looks, as_text, panels, png
+from evsim_assets.figures.canvas import Look, adapter_looks, as_text, legend_below, panels, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -273,17 +273,4 @@ def _dots(
 
 
 def _legend(figure: Figure, axes: dict[str, Axes], note: str) -> None:
-    entries: dict[str, Any] = {}
-    for axis in axes.values():
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="outside lower center",
-        ncols=4,
-        fontsize=8,
-        frameon=False,
-        title=f"bars: 95 % intervals; hollow: pretrained; {note}",
-        title_fontsize=8.5,
-    )
+    legend_below(figure, axes.values(), f"bars: 95 % intervals; hollow: pretrained; {note}", columns=4)
